@@ -1,0 +1,163 @@
+package servers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/wait"
+)
+
+const (
+	startTimeout = 10 * time.Minute      // a first pull of an image may take its time
+	readyTimeout = 2 * time.Minute       // from a started container to an answer
+	probeTimeout = 2 * time.Second       // one attempt to connect
+	pollInterval = 50 * time.Millisecond // between two attempts
+	hint         = `; where no image can be pulled, eval "$(integration/images/ensure)" builds them`
+)
+
+// spec says what differs between the kinds of servers.
+type spec struct {
+	imageVariable string
+	image         string // unless imageVariable is set
+	port          string // in the container
+	cmd           []string
+	env           map[string]string
+	probe         func(ctx context.Context, addr string) error // nil when the server at addr answers
+}
+
+func (s spec) start(ctx context.Context) (*Server, error) {
+	e, err := theEngine.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	image, found := os.LookupEnv(s.imageVariable)
+	if !found || image == "" {
+		image = s.image
+	}
+	for attempt := 1; ; attempt++ {
+		server, err := s.run(ctx, e, image)
+		switch {
+		case err == nil:
+			return server, nil
+		case portTaken(err) && attempt < 5: // somebody was faster; take another port
+		case found:
+			return nil, fmt.Errorf("start %s: %w", image, err)
+		default:
+			return nil, fmt.Errorf("start %s: %w%s", image, err, hint)
+		}
+	}
+}
+
+func (s spec) run(ctx context.Context, e *engine, image string) (*Server, error) {
+	port, err := freePort(ctx)
+	if err != nil {
+		return nil, err
+	}
+	inside, err := network.ParsePort(s.port)
+	if err != nil {
+		return nil, fmt.Errorf("port of %s: %w", image, err)
+	}
+	server := &Server{engine: e, port: port}
+	ctr, err := testcontainers.Run(ctx, image,
+		testcontainers.WithCmd(s.cmd...),
+		testcontainers.WithEnv(s.env),
+		testcontainers.WithLabels(map[string]string{ownerLabel: owner()}),
+		testcontainers.WithExposedPorts(s.port),
+		testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) {
+			hc.PortBindings = network.PortMap{inside: {{HostIP: e.bind, HostPort: strconv.Itoa(port)}}}
+		}),
+		testcontainers.WithWaitStrategyAndDeadline(readyTimeout, &ready{addr: server.Addr(), probe: s.probe}),
+	)
+	server.ctr = ctr
+	if err != nil && ctr != nil {
+		err = errors.Join(err, server.remove(context.WithoutCancel(ctx)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return server, nil
+}
+
+// freePort picks a free port below the range that the system gives to outgoing connections: those of the clients under test, which
+// keep trying while a server is away, must not take it (nor connect to themselves on it).
+func freePort(ctx context.Context) (int, error) {
+	var lc net.ListenConfig
+	for {
+		port := 20000 + rand.IntN(12000) //nolint:gosec // nobody guesses ports here
+		l, err := lc.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
+		if err == nil {
+			return port, l.Close()
+		}
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+	}
+}
+
+func portTaken(err error) bool {
+	return strings.Contains(err.Error(), "port is already allocated") || strings.Contains(err.Error(), "address already in use")
+}
+
+// ready waits until a server answers on its published address. Log lines differ between images; an answer does not.
+type ready struct {
+	addr  string
+	probe func(ctx context.Context, addr string) error
+}
+
+// WaitUntilReady implements [wait.Strategy]. It gives up when the container is not running any more or ctx ends.
+func (r *ready) WaitUntilReady(ctx context.Context, target wait.StrategyTarget) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		err := r.attempt(ctx)
+		if err == nil {
+			return nil
+		}
+		state, stateErr := target.State(ctx)
+		if stateErr == nil && !state.Running {
+			return fmt.Errorf("the container is %s (exit code %d): %s", state.Status, state.ExitCode, lastLogs(ctx, target))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no answer on %s: %w (%w): %s", r.addr, ctx.Err(), err, lastLogs(ctx, target))
+		case <-ticker.C:
+		}
+	}
+}
+
+// String says in logs and errors what is waited for.
+func (r *ready) String() string { return "an answer on " + r.addr }
+
+func (r *ready) attempt(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return r.probe(ctx, r.addr)
+}
+
+func lastLogs(ctx context.Context, target wait.StrategyTarget) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer cancel()
+	logs, err := target.Logs(ctx)
+	if err != nil {
+		return "no logs: " + err.Error()
+	}
+	defer logs.Close()
+	all, err := io.ReadAll(logs)
+	if err != nil && len(all) == 0 {
+		return "no logs: " + err.Error()
+	}
+	const keep = 2000
+	return string(bytes.TrimSpace(all[max(0, len(all)-keep):]))
+}
