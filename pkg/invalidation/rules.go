@@ -154,7 +154,7 @@ func (r *Rules) Patterns(dst []string, schema, table string) []string {
 func (r *Rules) of(schema, table string) []*rule {
 	name := tableName{schema, table}
 	if found, ok := r.tables.Load(name); ok {
-		return found.([]*rule) //nolint:errcheck,forcetypeassert // only this function stores
+		return found.([]*rule) //nolint:errcheck // only this function stores
 	}
 	var found []*rule
 	for _, rl := range r.rules {
@@ -186,25 +186,36 @@ func (rl *rule) keys(dst []string, row Row) ([]string, error) {
 		}
 	}
 	for _, t := range rl.templates {
-		first := len(dst)
-		if row.Op != Insert {
-			key, ok, err := t.expand(row.Before, row.After, false)
-			if err != nil {
-				return dst, err
-			}
-			if ok {
-				dst = append(dst, key)
-			}
+		var err error
+		if dst, err = t.keys(dst, row); err != nil {
+			return dst, err
 		}
-		if row.Op != Delete {
-			key, ok, err := t.expand(row.After, row.Before, true)
-			if err != nil {
-				return dst, err
-			}
-			if ok && (len(dst) == first || dst[first] != key) {
-				dst = append(dst, key)
-			}
+	}
+	return dst, nil
+}
+
+// keys appends the key of the row as it was and, where it differs, of the row
+// as it is.
+func (t template) keys(dst []string, row Row) ([]string, error) {
+	first := len(dst)
+	if row.Op != Insert {
+		key, ok, err := t.expand(row.Before, nil)
+		if err != nil {
+			return dst, err
 		}
+		if ok {
+			dst = append(dst, key)
+		}
+	}
+	if row.Op == Delete {
+		return dst, nil
+	}
+	key, ok, err := t.expand(row.After, row.Before)
+	if err != nil {
+		return dst, err
+	}
+	if ok && (len(dst) == first || dst[first] != key) {
+		dst = append(dst, key)
 	}
 	return dst, nil
 }
@@ -227,10 +238,9 @@ func (rl *rule) touched(row Row) (bool, error) {
 	return false, nil
 }
 
-// expand builds the key of one image; ok is false where a column is NULL. The
-// other image helps where this is the one after an update (isAfter) and leaves
-// out what did not change.
-func (t template) expand(image, other Columns, isAfter bool) (key string, ok bool, err error) {
+// expand builds the key of one image; ok is false where a column is NULL. What
+// the image after an update leaves out did not change and stands in unchanged.
+func (t template) expand(image, unchanged Columns) (key string, ok bool, err error) {
 	var b strings.Builder
 	for _, p := range t.parts {
 		if p.column == "" {
@@ -238,8 +248,8 @@ func (t template) expand(image, other Columns, isAfter bool) (key string, ok boo
 			continue
 		}
 		col, found := image.Get(p.column)
-		if found && col.State == Absent && isAfter && other != nil {
-			col, found = other.Get(p.column)
+		if found && col.State == Absent && unchanged != nil {
+			col, found = unchanged.Get(p.column)
 		}
 		if !found || col.State == Absent {
 			return "", false, fmt.Errorf("%w: %q", ErrIncomplete, p.column)

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// Batch is what one call to a Sink deletes.
+// Batch is what one call to a Sink deletes. The Sink owns it from then on.
 type Batch struct {
 	Keys     []string // exact keys; duplicates are allowed
 	Patterns []string // Redis globs; every key that matches is deleted

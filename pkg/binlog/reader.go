@@ -1,0 +1,212 @@
+package binlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+	"github.com/go-mysql-org/go-mysql/replication"
+	"github.com/google/uuid"
+
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+)
+
+const (
+	// readAhead is how many changes may wait for the applier.
+	readAhead = 64
+	// chunkKeys is how many keys of one transaction travel together.
+	chunkKeys = 4096
+)
+
+// change is a transaction, or a part of one: the reader hands over a huge one
+// in pieces.
+type change struct {
+	gtid      gtid
+	keys      []string
+	patterns  []string
+	committed time.Time
+	last      bool // the transaction ends here
+}
+
+// reader turns the stream's events into changes. One goroutine owns it.
+type reader struct {
+	mapper   invalidation.KeyMapper
+	observer invalidation.Observer
+	out      chan<- change
+	parser   *replication.BinlogParser
+	rows     rowDecoder
+	tx       transaction
+	prepared prepared
+}
+
+// transaction is what the reader knows of the one that it is in.
+type transaction struct {
+	change
+	known bool   // a GTID event began it
+	open  bool   // BEGIN or XA START was seen: it ends with a commit
+	xid   string // XA: rows are held until XA COMMIT
+}
+
+func newReader(mapper invalidation.KeyMapper, observer invalidation.Observer, out chan<- change) *reader {
+	r := &reader{mapper: mapper, observer: observer, out: out, parser: replication.NewBinlogParser(), prepared: prepared{keys: map[string][]string{}}}
+	r.parser.SetVerifyChecksum(true)
+	r.parser.SetTimestampStringLocation(time.UTC)
+	r.parser.SetIgnoreJSONDecodeError(true)
+	r.parser.SetRowsEventDecodeFunc(func(e *replication.RowsEvent, data []byte) error {
+		pos, err := e.DecodeHeader(data)
+		if err != nil || !r.watched(e.Table) {
+			return err
+		}
+		return e.DecodeData(pos, data)
+	})
+	return r
+}
+
+func (r *reader) watched(table *replication.TableMapEvent) bool {
+	return len(r.mapper.Patterns(nil, string(table.Schema), string(table.Table))) > 0
+}
+
+// run reads until the stream breaks or ctx is done; it always has a reason.
+func (r *reader) run(ctx context.Context, stream *client.Conn) error {
+	for {
+		data, err := nextEvent(stream)
+		if err != nil {
+			return err
+		}
+		event, err := r.parser.Parse(data)
+		if err != nil {
+			return fmt.Errorf("decode the binlog: %w", err)
+		}
+		if err := r.event(ctx, event); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *reader) event(ctx context.Context, event *replication.BinlogEvent) error {
+	switch e := event.Event.(type) {
+	case *replication.GTIDEvent:
+		return r.start(event.Header.EventType, e)
+	case *replication.GtidTaggedLogEvent:
+		return r.start(event.Header.EventType, &e.GTIDEvent)
+	case *replication.QueryEvent:
+		return r.query(ctx, e)
+	case *replication.RowsEvent:
+		return r.change(ctx, e)
+	case *replication.XIDEvent:
+		return r.end(ctx)
+	case *replication.TransactionPayloadEvent:
+		for _, inner := range e.Events {
+			if err := r.event(ctx, inner); err != nil {
+				return err
+			}
+		}
+	case *replication.ExecuteLoadQueryEvent:
+		r.purgeAll("LOAD DATA was logged as a statement")
+	case *replication.GenericEvent:
+		return r.generic(ctx, event.Header.EventType, e)
+	}
+	return nil
+}
+
+// start begins a transaction.
+func (r *reader) start(kind replication.EventType, e *replication.GTIDEvent) error {
+	if kind == replication.ANONYMOUS_GTID_EVENT {
+		return errors.New("read the binlog: a transaction without a GTID: set gtid_mode = ON")
+	}
+	source, err := uuid.FromBytes(e.SID)
+	if err != nil {
+		return fmt.Errorf("read the binlog: %w", err)
+	}
+	r.tx = transaction{known: true, change: change{
+		gtid:      gtid{source: source, tag: e.Tag, number: e.GNO},
+		committed: e.ImmediateCommitTime(),
+	}}
+	return nil
+}
+
+// generic handles the events that the parser leaves undecoded.
+func (r *reader) generic(ctx context.Context, kind replication.EventType, e *replication.GenericEvent) error {
+	switch kind {
+	case replication.XA_PREPARE_LOG_EVENT:
+		return r.prepare(ctx, e.Data)
+	case replication.INCIDENT_EVENT:
+		r.purgeAll("the server logged an incident: events may be missing")
+		if !r.tx.open {
+			return r.end(ctx)
+		}
+	}
+	return nil
+}
+
+// change maps the rows of one event to keys.
+func (r *reader) change(ctx context.Context, e *replication.RowsEvent) error {
+	if !r.watched(e.Table) {
+		return nil
+	}
+	if len(e.Table.ColumnName) == 0 {
+		r.purgeTable(string(e.Table.Schema), string(e.Table.Table), errNoNames)
+		return nil
+	}
+	var mapErr error
+	err := r.rows.each(e, func(row invalidation.Row) {
+		keys, err := r.mapper.Keys(r.tx.keys, row)
+		if err != nil {
+			mapErr = err
+			return
+		}
+		r.tx.keys = keys
+	})
+	if err == nil {
+		err = mapErr
+	}
+	if err != nil {
+		// When in doubt, more is deleted: never less.
+		r.purgeTable(string(e.Table.Schema), string(e.Table.Table), err)
+	}
+	if len(r.tx.keys) < chunkKeys {
+		return nil
+	}
+	if r.tx.xid != "" {
+		r.prepared.cap(&r.tx)
+		return nil
+	}
+	return r.send(ctx, false)
+}
+
+var errNoNames = errors.New("the log names no columns: it was written before binlog_row_metadata = FULL")
+
+func (r *reader) purgeTable(schema, table string, reason error) {
+	r.observer.Observe(invalidation.Event{Kind: invalidation.Incomplete, Part: invalidation.PartSource, Text: schema + "." + table, Err: reason})
+	r.tx.patterns = unique(r.mapper.Patterns(r.tx.patterns, schema, table))
+}
+
+func (r *reader) purgeAll(reason string) {
+	r.purgeTable("*", "*", errors.New(reason))
+}
+
+// end completes the transaction.
+func (r *reader) end(ctx context.Context) error {
+	if !r.tx.known {
+		return nil
+	}
+	return r.send(ctx, true)
+}
+
+// send hands over what was collected of the transaction.
+func (r *reader) send(ctx context.Context, last bool) error {
+	c := r.tx.change
+	c.last = last
+	r.tx.keys, r.tx.patterns = nil, nil
+	if last {
+		r.tx = transaction{}
+	}
+	select {
+	case r.out <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

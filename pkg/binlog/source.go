@@ -1,0 +1,131 @@
+package binlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+)
+
+// Source reads one MySQL server's binary log.
+type Source struct {
+	cfg      Config
+	serverID uint32
+}
+
+// New checks the configuration; it opens no connection and starts nothing.
+func New(cfg Config) (*Source, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if cfg.OnLost == "" {
+		cfg.OnLost = invalidation.PurgeOnLost
+	}
+	if cfg.GateTimeout == 0 {
+		cfg.GateTimeout = 10 * time.Second
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = invalidation.NoObserver()
+	}
+	return &Source{cfg: cfg, serverID: newServerID()}, nil
+}
+
+// Run reads until ctx is done or the Sink, or a setting that only a person can
+// change, ends it: see invalidation.ErrResume and invalidation.ErrFatal. An
+// unreachable server does not end it. Whatever breaks, the next session begins
+// at the position that the Sink has stored.
+func (s *Source) Run(ctx context.Context) error {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 5*time.Second
+	for {
+		started := time.Now()
+		err := s.session(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if sinkErr, ok := errors.AsType[sinkError](err); ok {
+			return sinkErr.error
+		}
+		err = s.explain(err)
+		if errors.Is(err, invalidation.ErrFatal) {
+			return err
+		}
+		s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Waiting, Part: partOf(err), Err: err})
+		if time.Since(started) > time.Minute {
+			pause.Reset()
+		}
+		timer := time.NewTimer(pause.NextBackOff())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// session connects, decides where to begin, and reads until something breaks.
+func (s *Source) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stored, err := s.stored(ctx)
+	if err != nil {
+		return err
+	}
+	server, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer server.close()
+	begin, err := s.begin(ctx, server, stored)
+	if err != nil {
+		return err
+	}
+	if err := server.dump(begin.done, s.serverID); err != nil {
+		return fmt.Errorf("start reading the binlog: %w", err)
+	}
+	s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Working, Part: invalidation.PartSource, Text: server.addr})
+	return s.follow(ctx, server, begin)
+}
+
+// follow runs the reader beside the applier and waits for both.
+func (s *Source) follow(ctx context.Context, server *server, begin *position) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes := make(chan change, readAhead)
+	read := make(chan error, 1)
+	go func() {
+		defer close(changes)
+		r := newReader(s.cfg.Mapper, s.cfg.Observer, changes)
+		read <- r.run(ctx, server.stream)
+	}()
+	err := (&applier{source: s, server: server, at: begin}).run(ctx, changes)
+	cancel()
+	server.close() // wakes the reader
+	readErr := <-read
+	if err == nil || errors.Is(err, errStreamEnded) {
+		return readErr
+	}
+	return err
+}
+
+// stored asks the Sink for the oldest position; "" where one is missing.
+func (s *Source) stored(ctx context.Context) (*position, error) {
+	if s.cfg.FromNow {
+		return nil, nil //nolint:nilnil // no position is a position of its own here
+	}
+	positions, err := s.cfg.Sink.Positions(ctx)
+	if err != nil {
+		return nil, sinkError{fmt.Errorf("read the position: %w", err)}
+	}
+	return oldest(positions)
+}
+
+// sinkError marks an error of the Sink, which Run returns as it is.
+type sinkError struct{ error }
+
+func (e sinkError) Unwrap() error { return e.error }
