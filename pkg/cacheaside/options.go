@@ -1,0 +1,130 @@
+package cacheaside
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	defaultLease         = 5 * time.Second
+	defaultMaxWait       = time.Second
+	defaultRedisTimeout  = 250 * time.Millisecond
+	defaultDeleteTimeout = time.Second
+	defaultOwedKeys      = 10_000
+	defaultOwedFor       = time.Minute
+)
+
+// Options configure a [Client]. The zero value is the default.
+type Options struct {
+	// Lease is how long a load may take and still fill the entry. Readers of a key whose holder died cannot fill it for
+	// that long. At least 1 ms, default 5 s.
+	Lease time.Duration
+
+	// MaxWait bounds how long a read waits for another's load of the same key before it loads for itself without
+	// filling. At most Lease; default 1 s, or Lease if that is shorter.
+	MaxWait time.Duration
+
+	// RedisTimeout bounds each Redis operation of a read, so that a Redis that hangs does not hang reads. Default 250 ms.
+	RedisTimeout time.Duration
+
+	// DeleteTimeout bounds the deletes of one Write or Delete. Default 1 s.
+	DeleteTimeout time.Duration
+
+	// OwedKeys is how many keys whose delete failed are kept for the background retry; more are dropped and reported
+	// as [EventOwedDropped]. Default 10,000.
+	OwedKeys int
+
+	// OwedFor is how long the background retry tries to delete one key before it drops it. Default 1 min.
+	OwedFor time.Duration
+
+	// ReturnOwed makes Write return an error wrapping [ErrOwed] when the write was done and a delete was not. Default
+	// false: Write's error is the write's own.
+	ReturnOwed bool
+
+	// Observer is told what happens. Default: nobody is.
+	Observer Observer
+}
+
+// withDefaults returns o with its zero fields filled in, or everything that is wrong with it.
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	duration := func(name string, field *time.Duration, byDefault time.Duration) {
+		switch {
+		case *field == 0:
+			*field = byDefault
+		case *field < time.Millisecond:
+			errs = append(errs, fmt.Errorf("option %s is %v: set it to 1ms or more, or to 0 for the default of %v", name, *field, byDefault))
+		}
+	}
+	duration("Lease", &o.Lease, defaultLease)
+	duration("MaxWait", &o.MaxWait, min(defaultMaxWait, max(o.Lease, time.Millisecond)))
+	duration("RedisTimeout", &o.RedisTimeout, defaultRedisTimeout)
+	duration("DeleteTimeout", &o.DeleteTimeout, defaultDeleteTimeout)
+	duration("OwedFor", &o.OwedFor, defaultOwedFor)
+	if o.Lease >= time.Millisecond && o.MaxWait > o.Lease {
+		errs = append(errs, fmt.Errorf("option MaxWait is %v, longer than Lease, %v: a lease that old is gone; set MaxWait to at most Lease",
+			o.MaxWait, o.Lease))
+	}
+	switch {
+	case o.OwedKeys == 0:
+		o.OwedKeys = defaultOwedKeys
+	case o.OwedKeys < 0:
+		errs = append(errs, fmt.Errorf("option OwedKeys is %d: set it to 1 or more, or to 0 for the default of %d", o.OwedKeys, defaultOwedKeys))
+	}
+	if o.Observer == nil {
+		o.Observer = ObserverFunc(func(Event) {})
+	}
+	return o, errors.Join(errs...)
+}
+
+// checkClient refuses the clients with which the guarantee, or the time bounds of Options, would not hold.
+func checkClient(rdb redis.UniversalClient) error {
+	switch rdb := rdb.(type) {
+	case nil:
+		return errors.New("the Redis client is nil")
+	case *redis.Client:
+		if rdb == nil {
+			return errors.New("the Redis client is a nil *redis.Client")
+		}
+		return checkSingle(rdb.Options())
+	case *redis.ClusterClient:
+		if rdb == nil {
+			return errors.New("the Redis client is a nil *redis.ClusterClient")
+		}
+		return checkCluster(rdb.Options())
+	case *redis.Ring:
+		return errors.New("a *redis.Ring moves the keys of a shard that it cannot reach to other shards, where no delete " +
+			"finds the entries left behind: use redis.NewClient, redis.NewFailoverClient or redis.NewClusterClient")
+	}
+	return nil
+}
+
+func checkSingle(o *redis.Options) error {
+	if o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
+		return errors.New("redis.Options.ClientSideCacheConfig or ClientSideCache is set: a read could be answered from this process's " +
+			"memory after another process's delete; leave both nil")
+	}
+	return nil
+}
+
+func checkCluster(o *redis.ClusterOptions) error {
+	var errs []error
+	replicas := func(set bool, name string) {
+		if set {
+			errs = append(errs, fmt.Errorf("redis.ClusterOptions.%s is set: a read could be answered by a replica that has not seen a delete; "+
+				"set it to false", name))
+		}
+	}
+	replicas(o.RouteByLatency, "RouteByLatency")
+	replicas(o.RouteRandomly, "RouteRandomly")
+	// go-redis sets ReadOnly itself beside the other two.
+	replicas(o.ReadOnly && !o.RouteByLatency && !o.RouteRandomly, "ReadOnly")
+	if !o.ContextTimeoutEnabled {
+		errs = append(errs, errors.New("redis.ClusterOptions.ContextTimeoutEnabled is false: the client would ignore the option RedisTimeout and a Redis "+
+			"that hangs would hang reads; set it to true"))
+	}
+	return errors.Join(errs...)
+}

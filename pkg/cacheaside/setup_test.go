@@ -1,0 +1,189 @@
+package cacheaside
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+const key = "user:42"
+
+// database is what the cache is in front of: one row.
+type database struct {
+	mu    sync.Mutex
+	value string
+	loads int
+}
+
+func (d *database) commit(v string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.value = v
+}
+
+func (d *database) load(context.Context) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.loads++
+	return d.value, nil
+}
+
+func (d *database) loaded() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.loads
+}
+
+// recorder is an Observer that remembers.
+type recorder struct {
+	mu     sync.Mutex
+	events []Event
+	more   chan struct{}
+}
+
+func newRecorder() *recorder { return &recorder{more: make(chan struct{}, 1000)} }
+
+func (r *recorder) Observe(e Event) {
+	r.mu.Lock()
+	r.events = append(r.events, e)
+	r.mu.Unlock()
+	r.more <- struct{}{}
+}
+
+func (r *recorder) kinds() (kinds []EventKind) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
+		kinds = append(kinds, e.Kind)
+	}
+	return kinds
+}
+
+func (r *recorder) last() Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.events[len(r.events)-1]
+}
+
+// await waits for an event of kind k.
+func (r *recorder) await(t *testing.T, k EventKind) Event {
+	t.Helper()
+	for {
+		r.mu.Lock()
+		for _, e := range r.events {
+			if e.Kind == k {
+				r.mu.Unlock()
+				return e
+			}
+		}
+		r.mu.Unlock()
+		select {
+		case <-r.more:
+		case <-t.Context().Done():
+			require.Fail(t, "no event", k.String())
+		}
+	}
+}
+
+func connect(t *testing.T, addr string, more ...func(*redis.Options)) *redis.Client {
+	t.Helper()
+	o := &redis.Options{Addr: addr}
+	for _, f := range more {
+		f(o)
+	}
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// process is one program that uses the cache: a Client with connections of its own.
+type process struct {
+	*Client
+	view   *View[string]
+	events *recorder
+}
+
+func newProcess(t *testing.T, addr string, o Options) process {
+	t.Helper()
+	p := process{events: newRecorder()}
+	o.Observer = p.events
+	var err error
+	p.Client, err = New(connect(t, addr), o)
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	p.view = For[string](p.Client, Policy{TTL: time.Hour})
+	return p
+}
+
+// world is a Redis, a database and two processes that read and write, with a third connection for other programs.
+type world struct {
+	redis *miniredis.Miniredis
+	other *redis.Client
+	db    *database
+	a, b  process
+}
+
+func setup(t *testing.T) world {
+	t.Helper()
+	m := miniredis.RunT(t)
+	return world{
+		redis: m,
+		other: connect(t, m.Addr()),
+		db:    &database{value: "old"},
+		a:     newProcess(t, m.Addr(), Options{}),
+		b:     newProcess(t, m.Addr(), Options{}),
+	}
+}
+
+func (w world) get(t *testing.T, p process) string {
+	t.Helper()
+	v, err := p.view.Get(t.Context(), key, w.db.load)
+	require.NoError(t, err)
+	return v
+}
+
+// write commits "new" and deletes the key, in process b.
+func (w world) write(t *testing.T) {
+	t.Helper()
+	require.NoError(t, w.b.Write(t.Context(), func(context.Context) ([]string, error) {
+		w.db.commit("new")
+		return []string{key}, nil
+	}))
+}
+
+// once makes p run f once, right before its first command of kind s.
+func (p process) once(s step, f func()) {
+	var first sync.Once
+	p.hooks.before = func(_ context.Context, now step, _ string) {
+		if now == s {
+			first.Do(f)
+		}
+	}
+}
+
+// naive is cache-aside as it is mostly written: get, or load and set.
+func naive(t *testing.T, rdb *redis.Client, load func(context.Context) (string, error), beforeSet func()) string {
+	t.Helper()
+	v, err := rdb.Get(t.Context(), key).Result()
+	if err == nil {
+		return v
+	}
+	require.ErrorIs(t, err, redis.Nil)
+	v, err = load(t.Context())
+	require.NoError(t, err)
+	beforeSet()
+	require.NoError(t, rdb.Set(t.Context(), key, v, time.Hour).Err())
+	return v
+}
+
+func nothing() {}
