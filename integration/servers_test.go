@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -87,7 +88,8 @@ func TestStoppedPostgresComesBackWithItsData(t *testing.T) {
 func TestPausedRedisAnswersNothing(t *testing.T) {
 	t.Parallel()
 	server := servers.NewRedis(t, "--maxmemory", "64mb")
-	rdb := server.Client(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
+	defer rdb.Close()
 
 	server.Pause(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
