@@ -27,7 +27,7 @@ func Test4ASlowFillDoesNotOverwriteADelete(t *testing.T) {
 		t.Parallel()
 		w := setup(t)
 		naive(t, w.other, w.db.load, func() {
-			w.db.commit("new")
+			w.db.commit()
 			require.NoError(t, w.other.Del(t.Context(), key).Err())
 		})
 		assert.Equal(t, "old", naive(t, w.other, w.db.load, nothing))
@@ -99,7 +99,7 @@ func Test13AFillThatLandsLateIsRejected(t *testing.T) {
 		p := newProxy(t, w.redis.Addr(), containing("\r\nset\r\n"))
 		slow := connect(t, p.addr, func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = 50*time.Millisecond, -1 })
 		require.Error(t, slow.Set(t.Context(), key, w.db.value, time.Hour).Err(), "the reply is late")
-		w.db.commit("new")
+		w.db.commit()
 		require.NoError(t, w.other.Del(t.Context(), key).Err())
 		p.deliver()
 		<-p.landed
@@ -135,7 +135,7 @@ func Test13ADeleteThatLandsLateCostsAMissAndNoMore(t *testing.T) {
 	p := newProxy(t, w.redis.Addr(), firstOf(containing("\r\nunlink\r\n")))
 	slow := newProcess(t, p.addr, Options{DeleteTimeout: 50 * time.Millisecond})
 	require.Equal(t, "old", w.get(t, w.b))
-	w.db.commit("new")
+	w.db.commit()
 	require.ErrorIs(t, slow.Delete(t.Context(), key), ErrOwed)
 	slow.events.await(t, EventOwedDone)
 	assert.Equal(t, "new", w.get(t, w.b))
@@ -189,7 +189,7 @@ func Test16ADeleteByAnotherProgramRevokesTheLease(t *testing.T) {
 		w := setup(t)
 		prepare(w)
 		w.a.once(stepFill, func() {
-			w.db.commit("new")
+			w.db.commit()
 			require.NoError(t, w.other.Do(t.Context(), command, key).Err())
 		})
 		w.get(t, w.a)
@@ -216,7 +216,7 @@ func Test45ACommitWhoseReplyWasLostIsDeletedFor(t *testing.T) {
 		t.Parallel()
 		w := setup(t)
 		require.Equal(t, "old", naive(t, w.other, w.db.load, nothing))
-		commit := func() error { w.db.commit("new"); return lost }
+		commit := func() error { w.db.commit(); return lost }
 		if err := commit(); err == nil {
 			require.NoError(t, w.other.Del(t.Context(), key).Err())
 		}
@@ -227,7 +227,7 @@ func Test45ACommitWhoseReplyWasLostIsDeletedFor(t *testing.T) {
 		w := setup(t)
 		require.Equal(t, "old", w.get(t, w.a))
 		err := w.b.Write(t.Context(), func(context.Context) ([]string, error) {
-			w.db.commit("new")
+			w.db.commit()
 			return []string{key}, lost
 		})
 		require.Equal(t, lost, err, "the error is the write's own")

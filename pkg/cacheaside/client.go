@@ -66,6 +66,9 @@ func (c *Client) Close() {
 // talks to the server, and only its socket timeouts count.
 func bounded(rdb redis.UniversalClient, d time.Duration) redis.UniversalClient {
 	if single, ok := rdb.(*redis.Client); ok && !single.Options().ContextTimeoutEnabled {
+		if own := single.Options().ReadTimeout; own > 0 {
+			d = min(d, own)
+		}
 		return single.WithTimeout(d)
 	}
 	return rdb

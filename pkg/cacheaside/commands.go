@@ -77,6 +77,9 @@ func (s *search) fill(ctx context.Context, entry []byte, ttl time.Duration) (Eve
 		return err
 	})
 	switch {
+	case isReply(err): // such as OOM: the lease is still there, and removing it needs no memory
+		s.release(ctx)
+		return EventNotFilled, err
 	case err != nil:
 		return EventNotFilled, err
 	case filled:

@@ -29,7 +29,8 @@
 // # What is exempt
 //
 //   - A failover of Redis that loses deletes, until they are sent again (the invalidator daemon does that).
-//   - Other programs that SET values under the same keys.
+//   - Other programs that write under the same keys. What is not an entry is never returned but replaced; an entry that
+//     is copied onto a key (RESTORE, COPY, RENAME) brings back what was deleted.
 //   - Loaders that read a replica, or inside a transaction that began before the read did.
 //   - A Redis client that reads from replicas or from its own memory. [New] refuses those that it can recognize. It
 //     cannot recognize redis.FailoverOptions.ReplicaOnly; do not use it.

@@ -3,6 +3,7 @@ package cacheaside
 import (
 	"encoding/hex"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,18 @@ func TestTheScriptComparesAWholeHeader(t *testing.T) {
 	assert.Equal(t, 39, headerLen)
 	assert.Contains(t, fillSource, "'GETRANGE', KEYS[1], 0, 38)")
 	assert.Contains(t, fillSource, "string.sub(ARGV[2], 1, 39)")
+}
+
+func TestTheProtocolIsDocumentedAsItIs(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	require.NoError(t, err)
+	text := string(doc)
+	assert.Contains(t, text, fillSource)
+	assert.Contains(t, text, claimSource)
+	bytes := strings.ReplaceAll(text, " ", "")
+	assert.Contains(t, bytes, "\n"+goldenLease+"\n")
+	assert.Contains(t, bytes, "\n"+goldenValue+"\n")
 }
 
 func TestLoadCostSaturates(t *testing.T) {

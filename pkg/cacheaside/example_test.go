@@ -13,12 +13,10 @@ import (
 
 type User struct{ Name string }
 
-func Example() {
-	server, _ := miniredis.Run()
-	defer server.Close()
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	defer rdb.Close()
-	ctx, database := context.Background(), map[string]User{"user:42": {Name: "Ada"}}
+func ExampleClient() {
+	ctx, db := context.Background(), map[string]User{"user:42": {Name: "Ada"}} // stands for a database
+	rdb, stop := connect()
+	defer stop()
 
 	rc, err := cacheaside.New(rdb, cacheaside.Options{})
 	if err != nil {
@@ -26,24 +24,34 @@ func Example() {
 	}
 	defer rc.Close()
 	users := cacheaside.For[User](rc, cacheaside.Policy{TTL: 10 * time.Minute})
-	load := func(context.Context) (User, error) {
-		fmt.Println("loading")
-		return database["user:42"], nil
-	}
-	for range 2 { // the second time it comes from Redis
-		u, _ := users.Get(ctx, "user:42", load)
-		fmt.Println(u.Name)
-	}
-	_ = rc.Write(ctx, func(context.Context) (stale []string, err error) {
-		database["user:42"] = User{Name: "Grace"}
+	load := func(context.Context) (User, error) { return db["user:42"], nil }
+
+	u, err := users.Get(ctx, "user:42", load) // loads, and fills the entry
+	fmt.Println(u.Name, err)
+
+	err = rc.Write(ctx, func(context.Context) (stale []string, err error) {
+		db["user:42"] = User{Name: "Grace"} // commit, and say what that made stale
 		return []string{"user:42"}, nil
 	})
-	u, _ := users.Get(ctx, "user:42", load)
-	fmt.Println(u.Name)
+	fmt.Println("written", err)
+
+	u, err = users.Get(ctx, "user:42", load)
+	fmt.Println(u.Name, err)
 	// Output:
-	// loading
-	// Ada
-	// Ada
-	// loading
-	// Grace
+	// Ada <nil>
+	// written <nil>
+	// Grace <nil>
+}
+
+// connect returns a client of a Redis server that lives in this process.
+func connect() (rdb *redis.Client, stop func()) {
+	server, err := miniredis.Run()
+	if err != nil {
+		panic(err)
+	}
+	rdb = redis.NewClient(&redis.Options{Addr: server.Addr()})
+	return rdb, func() {
+		_ = rdb.Close()
+		server.Close()
+	}
 }

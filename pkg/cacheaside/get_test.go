@@ -168,7 +168,7 @@ func TestWhatCannotBeDecodedIsReplacedOnce(t *testing.T) {
 			t.Parallel()
 			w := setup(t)
 			c.store(t, w.redis)
-			w.db.commit("new")
+			w.db.commit()
 			assert.Equal(t, "new", w.get(t, w.a))
 			assert.Equal(t, "new", w.get(t, w.a))
 			assert.Equal(t, 1, w.db.loaded())
@@ -222,9 +222,17 @@ func TestReadsWorkWithoutRedis(t *testing.T) {
 	t.Run("it fails at the fill", func(t *testing.T) {
 		t.Parallel()
 		w := setup(t)
-		w.a.once(stepFill, func() { w.redis.SetError("OOM command not allowed when used memory > 'maxmemory'") })
+		w.a.hooks.before = func(_ context.Context, s step, _ string) {
+			switch s {
+			case stepFill:
+				w.redis.SetError("OOM command not allowed when used memory > 'maxmemory'")
+			case stepRelease:
+				w.redis.SetError("")
+			}
+		}
 		assert.Equal(t, "old", w.get(t, w.a))
 		assert.Equal(t, []EventKind{EventRedisError, EventNotFilled}, w.a.events.kinds())
+		assert.False(t, w.redis.Exists(key), "the lease was released")
 	})
 	t.Run("it hangs", func(t *testing.T) {
 		t.Parallel()

@@ -25,10 +25,11 @@ type database struct {
 	loads int
 }
 
-func (d *database) commit(v string) {
+// commit changes the row from "old" to "new".
+func (d *database) commit() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.value = v
+	d.value = "new"
 }
 
 func (d *database) load(context.Context) (string, error) {
@@ -156,7 +157,7 @@ func (w world) get(t *testing.T, p process) string {
 func (w world) write(t *testing.T) {
 	t.Helper()
 	require.NoError(t, w.b.Write(t.Context(), func(context.Context) ([]string, error) {
-		w.db.commit("new")
+		w.db.commit()
 		return []string{key}, nil
 	}))
 }
