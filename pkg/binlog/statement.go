@@ -11,7 +11,7 @@ import (
 // query handles a QUERY event: the borders of transactions, and statements that
 // change data without row events. None is skipped unread.
 func (r *reader) query(ctx context.Context, e *replication.QueryEvent) error {
-	query := strings.TrimSpace(string(e.Query))
+	query := withoutComments(string(e.Query))
 	words := words(query, 2)
 	if len(words) == 0 {
 		return nil
@@ -165,6 +165,23 @@ func words(query string, n int) []word {
 		}
 	}
 	return found
+}
+
+// withoutComments takes away the comments that tools put in front of a
+// statement; not those that MySQL executes, which begin with /*!.
+func withoutComments(query string) string {
+	for {
+		query = strings.TrimSpace(query)
+		comment, end := strings.HasPrefix(query, "/*") && !strings.HasPrefix(query, "/*!"), "*/"
+		if strings.HasPrefix(query, "--") || strings.HasPrefix(query, "#") {
+			comment, end = true, "\n"
+		}
+		_, rest, closed := strings.Cut(query, end)
+		if !comment || !closed {
+			return query
+		}
+		query = rest
+	}
 }
 
 func isWordByte(c byte) bool {
