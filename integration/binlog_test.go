@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,9 +49,9 @@ func newMySQLCache(t *testing.T, server *servers.MySQLServer) *mysqlCache {
 	return c
 }
 
-func (c *mysqlCache) exec(query string, args ...any) {
+func (c *mysqlCache) exec(query string) {
 	c.t.Helper()
-	_, err := c.db.ExecContext(c.t.Context(), query, args...)
+	_, err := c.db.ExecContext(c.t.Context(), query)
 	require.NoError(c.t, err)
 }
 
@@ -74,12 +75,7 @@ func (c *mysqlCache) cached(name any) bool {
 func (c *mysqlCache) awaitGone(names ...any) {
 	c.t.Helper()
 	require.Eventually(c.t, func() bool {
-		for _, name := range names {
-			if c.cached(name) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(names, c.cached)
 	}, 20*time.Second, 5*time.Millisecond, "still cached: %v", names)
 }
 
@@ -424,6 +420,7 @@ func TestServersThatCanNotBeReadAreRefusedInOneLine(t *testing.T) {
 		{"wrong password", "check user and password", nil, "s3cr3t-wrong"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			server := servers.MySQL(t)
 			if c.args != nil {
 				server = servers.NewMySQL(t, c.args...)
@@ -443,7 +440,7 @@ func TestServersThatCanNotBeReadAreRefusedInOneLine(t *testing.T) {
 			defer cancel()
 			err = source.Run(ctx)
 			require.ErrorIs(t, err, invalidation.ErrFatal)
-			assert.ErrorContains(t, err, c.want)
+			require.ErrorContains(t, err, c.want)
 			assert.NotContains(t, err.Error(), "s3cr3t-wrong")
 			assert.NotContains(t, err.Error(), "\n")
 		})
@@ -453,14 +450,14 @@ func TestServersThatCanNotBeReadAreRefusedInOneLine(t *testing.T) {
 func TestRuleWithAnUnknownColumnIsRefused(t *testing.T) {
 	t.Parallel()
 	c := newMySQLCache(t, nil)
-	rules, err := invalidation.NewRules([]invalidation.Rule{{Table: c.schema + ".users", Keys: []string{"user:{nmae}"}}})
+	rules, err := invalidation.NewRules([]invalidation.Rule{{Table: c.schema + ".users", Keys: []string{"user:{nick}"}}})
 	require.NoError(t, err)
 	c.config.Mapper = rules
 	source, err := binlog.New(c.config)
 	require.NoError(t, err)
 	err = source.Run(t.Context())
 	require.ErrorIs(t, err, invalidation.ErrFatal)
-	assert.ErrorContains(t, err, `rules[0].keys[0]: unknown column "nmae" (`+c.schema+`.users has id, name, email)`)
+	assert.ErrorContains(t, err, `rules[0].keys[0]: unknown column "nick" (`+c.schema+`.users has id, name, email)`)
 }
 
 // A transaction of many rows is deleted in pieces, and a position is never

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestStatementsAreClassified(t *testing.T) {
@@ -57,31 +58,31 @@ func TestXAPrepareNamesTheTransactionAsXACommitDoes(t *testing.T) {
 	t.Parallel()
 	event := append([]byte{0, 1, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0}, "onex"...)
 	xid, onePhase, err := parsePrepare(event)
-	assert.NoError(t, err)
+	require.NoError(t, err)
 	assert.False(t, onePhase)
 	verb, committed := xaVerb("XA COMMIT X'6f6e65',X'78',1")
 	assert.Equal(t, "COMMIT", verb)
 	assert.Equal(t, committed, xid)
 	for n := range len(event) {
 		_, _, err := parsePrepare(event[:n])
-		assert.Error(t, err, "cut at %d", n)
+		require.Error(t, err, "cut at %d", n)
 	}
 }
 
 func TestPositionsSurviveEncoding(t *testing.T) {
 	t.Parallel()
 	done, err := parseGTIDs("11111111-1111-1111-1111-111111111111:1-5:7")
-	assert.NoError(t, err)
+	require.NoError(t, err)
 	text := (&position{server: "22222222-2222-2222-2222-222222222222", done: done, rules: []string{"r"}}).encode()
 	assert.JSONEq(t, `{"server":"22222222-2222-2222-2222-222222222222","gtids":"11111111-1111-1111-1111-111111111111:1-5:7","rules":["r"]}`, text)
 	p, err := oldest([]string{text, text})
-	assert.NoError(t, err)
+	require.NoError(t, err)
 	assert.Equal(t, text, p.encode())
 	p, err = oldest([]string{text, ""})
-	assert.NoError(t, err)
+	require.NoError(t, err)
 	assert.Nil(t, p, "a shard that remembers nothing is the oldest")
 	_, err = oldest([]string{"{}"})
-	assert.ErrorIs(t, err, errUnreadable)
+	require.ErrorIs(t, err, errUnreadable)
 }
 
 func TestWrongConfigIsRefusedAllAtOnce(t *testing.T) {

@@ -107,7 +107,7 @@ func TestFingerprintsFollowTheContentOfARule(t *testing.T) {
 		return rules.Fingerprints()[0].ID
 	}
 	base := Rule{Table: "a.b", Keys: []string{"k:{id}"}}
-	assert.Equal(t, fingerprint(base), fingerprint(base))
+	assert.Equal(t, fingerprint(base), fingerprint(Rule{Table: "a.b", Keys: []string{"k:{id}"}}))
 	assert.NotEqual(t, fingerprint(base), fingerprint(Rule{Table: "a.c", Keys: base.Keys}))
 	assert.NotEqual(t, fingerprint(base), fingerprint(Rule{Table: "a.b", Keys: []string{"k:{id}", "l"}}))
 	assert.NotEqual(t, fingerprint(base), fingerprint(Rule{Table: "a.b", Keys: base.Keys, Columns: []string{"x"}}))
@@ -115,14 +115,14 @@ func TestFingerprintsFollowTheContentOfARule(t *testing.T) {
 
 func TestUnknownColumnsAreNamedWithTheTable(t *testing.T) {
 	t.Parallel()
-	rules, err := NewRules([]Rule{{Table: "shop.users", Keys: []string{"user:{nmae}"}, Columns: []string{"emial"}}})
+	rules, err := NewRules([]Rule{{Table: "shop.users", Keys: []string{"user:{nick}"}, Columns: []string{"mail"}}})
 	require.NoError(t, err)
 	err = rules.CheckColumns(func(schema, table string) (map[string][]string, error) {
 		assert.Equal(t, "shop.users", schema+"."+table)
 		return map[string][]string{"shop.users": {"id", "name", "email"}}, nil
 	})
-	require.EqualError(t, err, `rules[0].keys[0]: unknown column "nmae" (shop.users has id, name, email)
-rules[0].columns[0]: unknown column "emial" (shop.users has id, name, email)`)
+	require.EqualError(t, err, `rules[0].keys[0]: unknown column "nick" (shop.users has id, name, email)
+rules[0].columns[0]: unknown column "mail" (shop.users has id, name, email)`)
 }
 
 // Every key of a template matches the template's pattern; matched literally, as
