@@ -195,7 +195,7 @@ func (f *forwarder) forward(in net.Conn) {
 	if target == "" {
 		return
 	}
-	out, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial("tcp", target) //nolint:noctx // ends with the forwarder
+	out, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial("tcp", target)
 	if err != nil {
 		return
 	}

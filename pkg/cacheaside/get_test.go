@@ -25,6 +25,25 @@ func TestAMissLoadsAndFillsAndTheNextReadIsAHit(t *testing.T) {
 	assert.Equal(t, time.Hour, w.redis.TTL(key))
 }
 
+func TestASecondCopyOfAFillIsNotRejected(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	l := newLease()
+	require.NoError(t, w.redis.Set(key, string(l[:])))
+	s := search{c: w.a.Client, key: key, held: l}
+	entry, err := w.a.view.encode("old", time.Now(), 0)
+	require.NoError(t, err)
+	for range 2 { // as when the client sends it again because the first reply was lost
+		kind, err := s.fill(t.Context(), entry, time.Hour)
+		require.NoError(t, err)
+		assert.Equal(t, EventFilled, kind)
+	}
+	require.NoError(t, w.b.Delete(t.Context(), key))
+	kind, err := s.fill(t.Context(), entry, time.Hour)
+	require.NoError(t, err)
+	assert.Equal(t, EventRejected, kind)
+}
+
 func TestAReaderWaitsForAnothersLoad(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

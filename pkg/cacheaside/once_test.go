@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -126,13 +127,15 @@ func TestALeaseGoesOnTheWireOnceWhateverTheClient(t *testing.T) {
 				require.Error(t, rdb.Do(t.Context(), "set", key, l[:], "nx", "get", "px", 5000).Err())
 				assert.Greater(t, len(p.leases()), distinct(p.leases()))
 			})
-			for what, foreign := range map[string]string{"absent": "", "foreign": "foreign"} {
+			for what, store := range map[string]func(m *miniredis.Miniredis){
+				"absent":  func(*miniredis.Miniredis) {},
+				"foreign": func(m *miniredis.Miniredis) { _ = m.Set(key, "foreign") },
+				"a hash":  func(m *miniredis.Miniredis) { m.HSet(key, "a", "1") },
+			} {
 				t.Run(what, func(t *testing.T) {
 					t.Parallel()
 					w := setup(t)
-					if foreign != "" {
-						require.NoError(t, w.redis.Set(key, foreign))
-					}
+					store(w.redis)
 					p := cutOff(t, w.redis.Addr())
 					events := newRecorder()
 					c, err := New(connectTo(t, p.addr), Options{RedisTimeout: timeout, Observer: events})
