@@ -2,12 +2,20 @@
 package integration
 
 import (
+	"context"
 	"os"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-038af1a6/invalidator/integration/servers"
 )
 
 func TestMain(m *testing.M) {
+	redis.SetLogger(noRedisLog{}) // servers that are away are what the tests are about
 	os.Exit(servers.Main(m))
 }
+
+type noRedisLog struct{}
+
+func (noRedisLog) Printf(context.Context, string, ...any) {}
