@@ -97,7 +97,7 @@ func Test13AFillThatLandsLateIsRejected(t *testing.T) {
 		t.Parallel()
 		w := setup(t)
 		p := newProxy(t, w.redis.Addr(), containing("\r\nset\r\n"))
-		slow := connect(t, p.addr, func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = 50*time.Millisecond, -1 })
+		slow := connect(t, p.addr, func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = 200*time.Millisecond, -1 })
 		require.Error(t, slow.Set(t.Context(), key, w.db.value, time.Hour).Err(), "the reply is late")
 		w.db.commit()
 		require.NoError(t, w.other.Del(t.Context(), key).Err())
@@ -109,7 +109,7 @@ func Test13AFillThatLandsLateIsRejected(t *testing.T) {
 	interleave := func(t *testing.T, w world, fill string) string {
 		t.Helper()
 		p := newProxy(t, w.redis.Addr(), containing("\r\neval")) // evalsha and eval
-		slow := newProcess(t, p.addr, Options{RedisTimeout: 50 * time.Millisecond})
+		slow := newProcess(t, p.addr, Options{RedisTimeout: 200 * time.Millisecond})
 		slow.fill = newScript(fill)
 		require.NoError(t, w.other.ScriptLoad(t.Context(), fill).Err())
 		assert.Equal(t, "old", w.get(t, slow))
