@@ -1,0 +1,1 @@
+SELECT pruned_below FROM cache_outbox.state;

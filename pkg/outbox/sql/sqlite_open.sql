@@ -1,0 +1,1 @@
+SELECT identity, pruned_below FROM cache_outbox_state;

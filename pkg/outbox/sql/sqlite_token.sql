@@ -1,0 +1,1 @@
+SELECT token FROM cache_outbox_events WHERE id = ?;
