@@ -19,7 +19,7 @@ func (f ObserverFunc) Observe(e Event) { f(e) }
 type Event struct {
 	Kind EventKind
 	Key  string        // may be personal data
-	Err  error         // why, for the kinds that say so; never contains the key
+	Err  error         // why, for the kinds that say so; without the key, unless a loader's error names it
 	Took time.Duration // for the kinds that say so
 }
 
@@ -53,7 +53,7 @@ const (
 
 	// EventOwed is a delete that failed with Err and is left to the background retry.
 	EventOwed
-	// EventOwedDone is an owed delete that was done in the background. Took is the time since it was first owed.
+	// EventOwedDone is an owed delete that was done in the background. Took is the time since it was last owed.
 	EventOwedDone
 	// EventOwedDropped is an owed delete that was given up: too many, too long, or the client was closed. Err says
 	// which. The entry may be stale until its TTL.

@@ -27,10 +27,11 @@ type Options struct {
 	// filling. At most Lease; default 1 s, or Lease if that is shorter.
 	MaxWait time.Duration
 
-	// RedisTimeout bounds each Redis operation of a read, so that a Redis that hangs does not hang reads. Default 250 ms.
+	// RedisTimeout bounds each Redis operation of a read, so that a Redis that hangs does not hang reads. With a
+	// *redis.Client without ContextTimeoutEnabled an operation may take up to twice that. Default 250 ms.
 	RedisTimeout time.Duration
 
-	// DeleteTimeout bounds the deletes of one Write or Delete. Default 1 s.
+	// DeleteTimeout bounds the deletes of one Write or Delete, as RedisTimeout does the operations of a read. Default 1 s.
 	DeleteTimeout time.Duration
 
 	// OwedKeys is how many keys whose delete failed are kept for the background retry; more are dropped and reported

@@ -48,11 +48,11 @@ func For[T any](c *Client, p Policy) *View[T] {
 // PanicError is what Get returns when the loader panicked.
 type PanicError struct {
 	Value any // what the loader panicked with
-	Stack []byte
+	Stack []byte // of the panic; not part of Error
 }
 
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("cacheaside: the loader panicked: %v\n%s", e.Value, e.Stack)
+	return fmt.Sprintf("cacheaside: the loader panicked: %v", e.Value)
 }
 
 // Unwrap returns the value of the panic if it is an error.
