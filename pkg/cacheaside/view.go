@@ -47,7 +47,7 @@ func For[T any](c *Client, p Policy) *View[T] {
 
 // PanicError is what Get returns when the loader panicked.
 type PanicError struct {
-	Value any // what the loader panicked with
+	Value any    // what the loader panicked with
 	Stack []byte // of the panic; not part of Error
 }
 
