@@ -92,6 +92,7 @@ type torture struct {
 	written atomic.Int64
 	allowed atomic.Int64 // writes so far, paced by the kills
 	loads   atomic.Int64
+	away    atomic.Bool
 	output  bytes.Buffer // of the daemons, one after the other
 }
 
@@ -276,9 +277,11 @@ func (r *torture) takeRedisAway() <-chan struct{} {
 			case <-time.After(10 * time.Millisecond):
 			}
 		}
+		r.away.Store(true)
 		r.redis.Kill(r.t)
 		<-time.After(redisAway)
 		r.redis.Start(r.t)
+		r.away.Store(false)
 	}()
 	return back
 }
@@ -288,7 +291,11 @@ func (r *torture) killAgainAndAgain(random *rand.Rand) {
 	for n := range r.kills {
 		stop := r.startDaemon()
 		r.allowed.Store(r.writes * int64(n+1) / int64(r.kills))
-		<-time.After(time.Duration(50+random.IntN(450)) * time.Millisecond)
+		life := time.Duration(50+random.IntN(450)) * time.Millisecond
+		if r.away.Load() {
+			life *= 10 // there is nothing to interrupt but the wait
+		}
+		<-time.After(life)
 		stop()
 	}
 }
