@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -108,12 +109,22 @@ func abandoned(label string) bool {
 	if host != ours || err != nil || pid <= 0 {
 		return false
 	}
+	return !alive(pid)
+}
+
+// alive reports whether a process of this host runs. One that nobody has waited for yet (a zombie, where /proc tells) does not.
+func alive(pid int) bool {
+	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
+		// The state follows the name, which stands in parentheses and may contain some itself.
+		_, state, _ := strings.Cut(string(stat[max(0, bytes.LastIndexByte(stat, ')')):]), ") ")
+		return !strings.HasPrefix(state, "Z")
+	}
 	process, err := os.FindProcess(pid)
 	if err != nil {
-		return true
+		return false
 	}
 	err = process.Signal(syscall.Signal(0))
-	return err != nil && !errors.Is(err, os.ErrPermission)
+	return err == nil || errors.Is(err, os.ErrPermission)
 }
 
 func firstLine(err error) string {
