@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+)
+
+type versionCommand struct{}
+
+// Run implements the command.
+func (versionCommand) Run(env *environment) error {
+	_, err := fmt.Fprintln(env.out, "invalidator "+version())
+	return err
+}
+
+// version is what the build recorded: the module's version where it was
+// installed as one, and the commit where it was built from a checkout.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := []string{info.Main.Version}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			text = append(text, s.Value)
+		}
+	}
+	return strings.Join(append(text, info.GoVersion), " ")
+}
