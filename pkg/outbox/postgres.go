@@ -138,13 +138,13 @@ func (l *postgresLog) explain(srv server, err error) error {
 	state := sqlState(err)
 	switch {
 	case strings.HasPrefix(state, "28"):
-		return invalidation.Fatal(fmt.Errorf("%s refuses the login: check user, password_file, tls and the server's pg_hba.conf: %w", at, err))
+		return invalidation.Fatal(fmt.Errorf("%s refuses the login: %w: check user, password_file, tls and the server's pg_hba.conf", at, err))
 	case state == "3D000":
-		return invalidation.Fatal(fmt.Errorf("%s: check database: %w", at, err))
+		return invalidation.Fatal(fmt.Errorf("%s: %w: check database", at, err))
 	case state == "42501", errors.Is(err, errPrivilege):
 		return invalidation.Fatal(fmt.Errorf("%s: %w: run GRANT SELECT, DELETE ON cache_outbox.events TO %[3]s; GRANT SELECT, UPDATE ON cache_outbox.state TO %[3]s", at, err, pgx.Identifier{l.user}.Sanitize()))
 	case schemaMissing(err):
-		return invalidation.Fatal(fmt.Errorf("%s: database %q has no outbox: %s: %w", at, l.database, migrateUp, err))
+		return invalidation.Fatal(fmt.Errorf("%s: database %q has no outbox: %w: %s", at, l.database, err, migrateUp))
 	}
 	return fmt.Errorf("%s: %w", at, oneLineError{err})
 }

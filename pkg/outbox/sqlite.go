@@ -134,7 +134,7 @@ func (l *sqliteLog) resume(ctx context.Context, positions []string) (at sqlitePo
 		p, bad := parseSQLitePosition(text)
 		switch {
 		case bad != nil:
-			return at, bad.Error(), nil
+			return at, bad.Error(), nil //nolint:nilerr // it is the reason
 		case p.DB != here.DB:
 			return at, "the position is of another SQLite database", nil
 		case p.ID < prunedBelow:
@@ -193,7 +193,7 @@ func (l *sqliteLog) rows(ctx context.Context, at *sqlitePosition) (*chunk, error
 
 func (l *sqliteLog) explain(err error) error {
 	if schemaMissing(err) {
-		return invalidation.Fatal(fmt.Errorf("the database has no outbox: %s: %w", migrateUp, err))
+		return invalidation.Fatal(fmt.Errorf("the database has no outbox: %w: %s", err, migrateUp))
 	}
 	return err
 }
