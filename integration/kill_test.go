@@ -125,7 +125,7 @@ func newTorture(t *testing.T) *torture {
 		writes: int64(fromEnvironment(t, "INVALIDATOR_TEST_WRITES", defaultWrites)),
 		// It keeps its data while it is away: an empty cache would be easy.
 		redis:  servers.NewRedis(t, "--appendonly", "yes", "--appendfsync", "always"),
-		binary: buildDaemon(t),
+		binary: theBinary(t),
 	}
 	r.rdb = r.redis.Client(t)
 	var err error
@@ -156,16 +156,6 @@ http: { listen: "127.0.0.1:0" }
 	out, err := exec.CommandContext(t.Context(), r.binary, "migrate", "up", "--config", r.config).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return r
-}
-
-// buildDaemon builds the real program.
-func buildDaemon(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "invalidator")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../cmd/invalidator")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return binary
 }
 
 func (r *torture) mysqlSource() (*tortureSource, string) {

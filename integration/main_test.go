@@ -13,7 +13,11 @@ import (
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(noRedisLog{}) // servers that are away are what the tests are about
-	os.Exit(servers.Main(m))
+	code := servers.Main(m)
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
 }
 
 type noRedisLog struct{}
