@@ -32,6 +32,7 @@ type environment struct {
 }
 
 type cli struct {
+	Demo    demoCommand    `cmd:"" help:"Watch an application lose deletes and the daemon repair them; needs nothing but this program."`
 	Run     runCommand     `cmd:"" help:"Delete cache entries as the logs name them, until stopped."`
 	Migrate migrateCommand `cmd:"" help:"Install the outbox schema in Postgres, or remove it."`
 	Keys    keysCommand    `cmd:"" help:"Show which keys a change of a row deletes."`

@@ -118,7 +118,6 @@ func list(keys []string) string {
 type dryRunSink struct {
 	source  string
 	rows    bool // the source has rows, so keys are printed with them
-	watch   watch
 	printer *printer
 }
 
@@ -133,6 +132,5 @@ func (s dryRunSink) Apply(_ context.Context, b invalidation.Batch) error {
 	if len(b.Patterns) > 0 {
 		s.printer.line(s.source + " → purge " + list(b.Patterns))
 	}
-	s.watch.answered()
 	return nil
 }

@@ -85,9 +85,8 @@ func TestADryRunPrintsEachRowWithItsKeys(t *testing.T) {
 func TestADryRunPrintsTheBatchesOfAnOutboxAndAllPurges(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	w := silentWatch("orders")
-	outbox := dryRunSink{source: "orders", watch: w, printer: &printer{out: &out}}
-	rows := dryRunSink{source: "shop", rows: true, watch: w, printer: outbox.printer}
+	outbox := dryRunSink{source: "orders", printer: &printer{out: &out}}
+	rows := dryRunSink{source: "shop", rows: true, printer: outbox.printer}
 	batch := invalidation.Batch{Keys: []string{"order:1", "order:2"}, Position: "7"}
 	require.NoError(t, outbox.Apply(t.Context(), batch))
 	require.NoError(t, rows.Apply(t.Context(), batch))

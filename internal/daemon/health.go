@@ -39,7 +39,8 @@ type Status struct {
 	Position     string    `json:"position,omitempty"`
 	Committed    time.Time `json:"committed,omitzero"`
 	LastProgress time.Time `json:"last_progress,omitzero"`
-	// Deleted and Purged count keys, since the daemon started.
+	// Deleted and Purged count keys since the daemon started, and those of
+	// a second delete again.
 	Deleted int `json:"deleted"`
 	Purged  int `json:"purged"`
 	// Restarts counts how often the source was started again.

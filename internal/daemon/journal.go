@@ -13,8 +13,13 @@ import (
 // partSupervisor is the part whose failure ended a source.
 const partSupervisor = "supervisor"
 
-// progressEvery is how often a running purge is logged.
-const progressEvery = 10 * time.Second
+const (
+	// progressEvery is how often a running purge is logged.
+	progressEvery = 10 * time.Second
+	// incompleteEvery is how often a table whose keys are not known is
+	// logged: every row of it may be such a case.
+	incompleteEvery = time.Minute
+)
 
 // numbers is what differs between two errors of the same kind: ports,
 // attempts, offsets.
@@ -25,16 +30,16 @@ var numbers = regexp.MustCompile(`\d+`)
 type journal struct {
 	log *slog.Logger
 
-	mu       sync.Mutex
-	waiting  map[string]string    // part -> the kind of error that was logged
-	worked   map[string]bool      // parts whose working was logged
-	progress map[string]time.Time // pattern -> when its purge was last logged
+	mu      sync.Mutex
+	waiting map[string]string    // part -> the kind of error that was logged
+	worked  map[string]bool      // parts whose working was logged
+	logged  map[string]time.Time // what repeats -> when it was last logged
 }
 
 func newJournal(log *slog.Logger, source string) *journal {
 	return &journal{
 		log:     log.With(slog.String("source", source)),
-		waiting: map[string]string{}, worked: map[string]bool{}, progress: map[string]time.Time{},
+		waiting: map[string]string{}, worked: map[string]bool{}, logged: map[string]time.Time{},
 	}
 }
 
@@ -43,13 +48,15 @@ func (j *journal) Observe(e invalidation.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	part := slog.String("part", e.Part)
-	switch e.Kind { //nolint:exhaustive // advancing is too frequent for a log
+	switch e.Kind {
 	case invalidation.Waiting:
 		if j.isNews(e.Part, e.Err) {
 			j.log.Warn("waiting", part, slog.String("state", string(Waiting)), j.error(e.Err))
 		}
 	case invalidation.Working:
 		j.works(e.Part, e.Text)
+	case invalidation.Advanced:
+		j.works(invalidation.PartSource, "")
 	case invalidation.Deleted:
 		j.log.Debug("deleted", part, slog.Int("keys", e.Count), slog.Duration("took", e.Took))
 	case invalidation.Lost:
@@ -57,7 +64,9 @@ func (j *journal) Observe(e invalidation.Event) {
 	case invalidation.PurgeStarted, invalidation.PurgeProgress, invalidation.PurgeDone:
 		j.purge(e)
 	case invalidation.Incomplete:
-		j.log.Warn("keys not known: purging by pattern", part, slog.String("table", e.Text), j.error(e.Err))
+		if j.isDue("incomplete "+e.Text, incompleteEvery) {
+			j.log.Warn("keys not known: purging by pattern", part, slog.String("table", e.Text), j.error(e.Err))
+		}
 	case invalidation.Pruned:
 		j.log.Debug("outbox pruned", part, slog.Int("rows", e.Count))
 	case invalidation.Noted:
@@ -92,8 +101,26 @@ func (j *journal) isNews(part string, err error) bool {
 	return news
 }
 
+// isDue reports whether what was last logged so long ago that it is news again.
+func (j *journal) isDue(what string, every time.Duration) bool {
+	if last, ok := j.logged[what]; ok && time.Since(last) < every {
+		return false
+	}
+	j.logged[what] = time.Now()
+	return true
+}
+
+// answered says that the cache answered a batch.
+func (j *journal) answered() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.works(invalidation.PartCache, "")
+}
+
+// works logs that a part works, unless that is no news.
 func (j *journal) works(part, text string) {
-	if j.worked[part] && j.waiting[part] == "" {
+	healed := j.waiting[part] != "" || part == invalidation.PartSource && j.waiting[invalidation.PartGate] != ""
+	if j.worked[part] && !healed {
 		return
 	}
 	j.worked[part] = true
@@ -113,15 +140,14 @@ func (j *journal) purge(e invalidation.Event) {
 	log := j.log.With(slog.String("part", e.Part), slog.String("pattern", e.Text))
 	switch e.Kind { //nolint:exhaustive // the caller has chosen
 	case invalidation.PurgeStarted:
-		j.progress[e.Text] = time.Now()
+		j.logged["purge "+e.Text] = time.Now()
 		log.Info("purge begins", slog.Int("keys_in_cache", e.Count))
 	case invalidation.PurgeProgress:
-		if time.Since(j.progress[e.Text]) >= progressEvery {
-			j.progress[e.Text] = time.Now()
+		if j.isDue("purge "+e.Text, progressEvery) {
 			log.Info("purge goes on", slog.Int("deleted", e.Count))
 		}
 	case invalidation.PurgeDone:
-		delete(j.progress, e.Text)
+		delete(j.logged, "purge "+e.Text)
 		log.Info("purge done", slog.Int("deleted", e.Count))
 	}
 }

@@ -28,6 +28,12 @@ func (w watch) Observe(e invalidation.Event) {
 	w.journal.Observe(e)
 }
 
+// answered says that the cache answered a batch.
+func (w watch) answered() {
+	w.health.answered()
+	w.journal.answered()
+}
+
 // stopped says that the source ended with err and will be started again.
 func (w watch) stopped(err error) {
 	err = w.redact.error(err)

@@ -38,7 +38,7 @@ func (w wiring) supervisors() []supervisor {
 // assemble makes source and sinks, and opens no connection.
 func (w wiring) assemble(src Source, watched watch) (assembly, error) {
 	built := assembly{close: func() error { return nil }}
-	var sink invalidation.Sink = dryRunSink{source: src.Name, rows: src.MySQL != nil, watch: watched, printer: w.dryRun}
+	var sink invalidation.Sink = dryRunSink{source: src.Name, rows: src.MySQL != nil, printer: w.dryRun}
 	if w.dryRun == nil {
 		cache, err := w.cache(src, watched)
 		if err != nil {

@@ -36,6 +36,7 @@ type Config struct {
 type Sink struct {
 	cfg   Config
 	queue *queue
+	full  bool // the Observer knows that too much is queued
 }
 
 // New returns a Sink and starts nothing.
@@ -118,13 +119,10 @@ func (s *Sink) Apply(ctx context.Context, b invalidation.Batch) error {
 
 func (s *Sink) waitForRoom(ctx context.Context) error {
 	keys, room := s.queue.pending(s.cfg.MaxPending)
+	s.note(keys)
 	if room == nil {
 		return nil
 	}
-	s.cfg.Observer.Observe(invalidation.Event{
-		Kind: invalidation.Noted, Part: invalidation.PartCache, Count: keys,
-		Text: "too many keys wait for their second delete: reading the log pauses until some are deleted",
-	})
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for room != nil {
@@ -140,6 +138,21 @@ func (s *Sink) waitForRoom(ctx context.Context) error {
 		_, room = s.queue.pending(s.cfg.MaxPending)
 	}
 	return nil
+}
+
+// note tells the Observer once that the limit is reached, and again when it is
+// reached after the half of it was gone.
+func (s *Sink) note(keys int) {
+	switch {
+	case keys < s.cfg.MaxPending/2:
+		s.full = false
+	case keys >= s.cfg.MaxPending && !s.full:
+		s.full = true
+		s.cfg.Observer.Observe(invalidation.Event{
+			Kind: invalidation.Noted, Part: invalidation.PartCache, Count: keys,
+			Text: "too many keys wait for their second delete: reading the log pauses until some are deleted",
+		})
+	}
 }
 
 // isHeartbeat reports whether there is nothing to delete, twice or once.
