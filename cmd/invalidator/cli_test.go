@@ -57,7 +57,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 		code     int
 		out, err string
 	}{
-		"no command":         {nil, 2, "", `invalidator: expected one of "run", "migrate", "keys", "health", "version" (invalidator --help lists the commands)` + "\n"},
+		"no command":         {nil, 2, "", `invalidator: expected one of "demo", "run", "migrate", "keys", "health", ... (invalidator --help lists the commands)` + "\n"},
 		"an unknown command": {[]string{"rum"}, 2, "", `invalidator: unexpected argument rum, did you mean "run"? (invalidator --help lists the commands)` + "\n"},
 		"an unknown flag":    {[]string{"run", "--dryrun"}, 2, "", `invalidator: unknown flag --dryrun, did you mean "--dry-run"? (invalidator --help lists the commands)` + "\n"},
 		"no configuration":   {[]string{"run"}, 2, "", "invalidator: no configuration file: there is no invalidator.yaml and no /etc/invalidator/invalidator.yaml: write one, or name it with --config\n"},
@@ -65,6 +65,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 		"a bad configuration": {[]string{"run", "-c", "testdata/bad.yaml"}, 2, "", "invalidator: testdata/bad.yaml:2: redis.addrs[0]: is not host:port: write both, such as \"db.internal:3306\"\n" +
 			"invalidator: testdata/bad.yaml:3: sources: is missing: name at least one log to read, under mysql or postgres\n" +
 			"invalidator: testdata/bad.yaml:4: unknown field \"name_space\": known here are namespace, redis, sources, purge_rate, http, show_keys\n"},
+
+		"a demo that loses too much": {[]string{"demo", "--lose=2"}, 2, "", "invalidator: --lose: 2 is not a share: give a number from 0 to 1, such as 0.2\n"},
 
 		"keys":                  {[]string{"keys", good, "shop.users", `{"id": 1, "email": "a@x"}`}, 0, "user:1\nuser:email:a@x\n", ""},
 		"an expected key":       {[]string{"keys", good, "--expect=user:1", "shop.users", `{"id": 1, "email": "a@x"}`}, 0, "user:1\nuser:email:a@x\n", ""},
