@@ -54,7 +54,7 @@ func lost(stored *position, executed, purged gtidSet) string {
 func (s *Source) startAnew(ctx context.Context, srv *server, now *position, reason string) error {
 	s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Lost, Part: invalidation.PartSource, Text: reason})
 	if s.cfg.OnLost == invalidation.FailOnLost {
-		return invalidation.Fatal(fmt.Errorf("source %q: %w (%s): delete the cache's stale keys, or set on_lost_position: purge", s.cfg.Name, invalidation.ErrLost, reason))
+		return invalidation.Fatal(fmt.Errorf("source %q: %w: %s: set on_lost_position: purge, for one start at the least", s.cfg.Name, invalidation.ErrLost, reason))
 	}
 	// A position noted before its commits are visible would let a reader
 	// load the old row behind the scan and keep it (anomaly 51).

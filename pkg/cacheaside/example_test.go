@@ -14,33 +14,43 @@ import (
 type User struct{ Name string }
 
 func ExampleClient() {
-	ctx, db := context.Background(), map[string]User{"user:42": {Name: "Ada"}} // stands for a database
+	ctx, db := context.Background(), database{42: {Name: "Ada"}}
 	rdb, stop := connect()
 	defer stop()
 
-	rc, err := cacheaside.New(rdb, cacheaside.Options{})
+	rc, err := cacheaside.New(rdb, cacheaside.Options{}) // rdb is a go-redis client
 	if err != nil {
 		panic(err)
 	}
 	defer rc.Close()
 	users := cacheaside.For[User](rc, cacheaside.Policy{TTL: 10 * time.Minute})
-	load := func(context.Context) (User, error) { return db["user:42"], nil }
 
-	u, err := users.Get(ctx, "user:42", load) // loads, and fills the entry
+	u, err := users.Get(ctx, "user:42", func(ctx context.Context) (User, error) {
+		return db.user(ctx, 42) // only on a miss, and under a lease
+	})
 	fmt.Println(u.Name, err)
 
-	err = rc.Write(ctx, func(context.Context) (stale []string, err error) {
-		db["user:42"] = User{Name: "Grace"} // commit, and say what that made stale
-		return []string{"user:42"}, nil
+	err = rc.Write(ctx, func(ctx context.Context) (stale []string, err error) {
+		return []string{"user:42"}, db.rename(ctx, 42, "Grace") // commits; then the key is deleted
 	})
 	fmt.Println("written", err)
 
-	u, err = users.Get(ctx, "user:42", load)
+	u, err = users.Get(ctx, "user:42", func(ctx context.Context) (User, error) { return db.user(ctx, 42) })
 	fmt.Println(u.Name, err)
 	// Output:
 	// Ada <nil>
 	// written <nil>
 	// Grace <nil>
+}
+
+// database stands for a real one.
+type database map[int]User
+
+func (d database) user(_ context.Context, id int) (User, error) { return d[id], nil }
+
+func (d database) rename(_ context.Context, id int, name string) error {
+	d[id] = User{Name: name}
+	return nil
 }
 
 // connect returns a client of a Redis server that lives in this process.

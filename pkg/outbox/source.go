@@ -84,7 +84,7 @@ func (s *Source) Run(ctx context.Context) error {
 // what the configuration says.
 func (s *Source) lost(reason string) error {
 	if s.onLost == invalidation.FailOnLost {
-		return invalidation.Fatal(fmt.Errorf("%w: %s: set one with \"invalidator position set --now\" once the cache is right, or set on_lost_position: purge", invalidation.ErrLost, reason))
+		return invalidation.Fatal(fmt.Errorf("%w: %s: set on_lost_position: purge, for one start at the least", invalidation.ErrLost, reason))
 	}
 	s.observe(invalidation.Event{Kind: invalidation.Lost, Text: reason + ": every key that matches " + strings.Join(s.purge, " ") + " is deleted"})
 	return nil
