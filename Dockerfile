@@ -2,11 +2,12 @@
 ARG GO_IMAGE=golang:1.26
 FROM ${GO_IMAGE} AS build
 ARG GOPROXY
+ARG RELEASE
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o /out/invalidator ./cmd/invalidator \
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.release=${RELEASE}" -o /out/invalidator ./cmd/invalidator \
  && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt \
  && install -d -m 1777 /out/tmp
 

@@ -26,7 +26,7 @@ import (
 func theBinary(t *testing.T) string {
 	t.Helper()
 	built.once.Do(func() {
-		dir, err := os.MkdirTemp("", "invalidator-test-")
+		dir, err := os.MkdirTemp("", "invalidator-test-") //nolint:usetesting // it outlives the test that builds it
 		require.NoError(t, err)
 		built.dir = dir
 		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "invalidator"), "../cmd/invalidator").CombinedOutput()

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 	"strings"
 )
+
+// release is set by the linker where neither a module version nor a checkout
+// tells: go build -ldflags "-X main.release=v1.2.3".
+var release string //nolint:gochecknoglobals // the linker can set nothing else
 
 type versionCommand struct{}
 
@@ -21,7 +26,7 @@ func version() string {
 	if !ok {
 		return "unknown"
 	}
-	text := []string{info.Main.Version}
+	text := []string{cmp.Or(release, info.Main.Version)}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
 			text = append(text, s.Value)

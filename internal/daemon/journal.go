@@ -14,6 +14,8 @@ import (
 const partSupervisor = "supervisor"
 
 const (
+	// reasonEvery is how often another reason for the same wait is logged.
+	reasonEvery = 30 * time.Second
 	// progressEvery is how often a running purge is logged.
 	progressEvery = 10 * time.Second
 	// incompleteEvery is how often a table whose keys are not known is
@@ -92,13 +94,18 @@ func (j *journal) stopped(err error) {
 	}
 }
 
-// isNews reports whether an error is of another kind than the last one of that
-// part, and remembers it.
+// isNews reports whether a part that can not work has something new to say: it
+// worked before, or it waits for another reason than the one last logged, which
+// was a while ago. A server that goes down and comes back gives several.
 func (j *journal) isNews(part string, err error) bool {
 	kind := numbers.ReplaceAllString(errorText(err), "#")
-	news := j.waiting[part] != kind
+	before := j.waiting[part]
+	if before == kind || before != "" && !j.isDue("waiting "+part, reasonEvery) {
+		return false
+	}
 	j.waiting[part] = kind
-	return news
+	j.logged["waiting "+part] = time.Now()
+	return true
 }
 
 // isDue reports whether what was last logged so long ago that it is news again.

@@ -37,28 +37,33 @@ func textLogger(out io.Writer, level slog.Level) *slog.Logger {
 	}}))
 }
 
-func TestRepeatedWaitingIsLoggedOnceUntilItsKindChangesOrItWorks(t *testing.T) {
+func TestAWaitIsLoggedOnceUntilItEndsOrGoesOnForAnotherReason(t *testing.T) {
 	t.Parallel()
-	log, lines := logged(slog.LevelInfo)
-	j := newJournal(log, "shop")
-	for _, e := range []invalidation.Event{
-		working(invalidation.PartCache),
-		waitingFor(invalidation.PartCache, "read 127.0.0.1:40001: reset, attempt 1"),
-		waitingFor(invalidation.PartCache, "read 127.0.0.1:40002: reset, attempt 2"),
-		waitingFor(invalidation.PartCache, "LOADING"),
-		working(invalidation.PartCache),
-		working(invalidation.PartCache),
-		waitingFor(invalidation.PartCache, "LOADING"),
-	} {
-		j.Observe(e)
-	}
-	assert.Equal(t, []string{
-		`level=INFO msg=working source=shop part=redis state=running`,
-		`level=WARN msg=waiting source=shop part=redis state=waiting error="read 127.0.0.1:40001: reset, attempt 1"`,
-		`level=WARN msg=waiting source=shop part=redis state=waiting error=LOADING`,
-		`level=INFO msg=working source=shop part=redis state=running`,
-		`level=WARN msg=waiting source=shop part=redis state=waiting error=LOADING`,
-	}, lines())
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := logged(slog.LevelInfo)
+		j := newJournal(log, "shop")
+		for _, e := range []invalidation.Event{
+			working(invalidation.PartCache),
+			waitingFor(invalidation.PartCache, "read 127.0.0.1:40001: reset, attempt 1"),
+			waitingFor(invalidation.PartCache, "read 127.0.0.1:40002: reset, attempt 2"),
+			waitingFor(invalidation.PartCache, "LOADING"),
+			working(invalidation.PartCache),
+			working(invalidation.PartCache),
+			waitingFor(invalidation.PartCache, "refused"),
+		} {
+			j.Observe(e)
+		}
+		time.Sleep(reasonEvery)
+		j.Observe(waitingFor(invalidation.PartCache, "refused"))
+		j.Observe(waitingFor(invalidation.PartCache, "LOADING"))
+		assert.Equal(t, []string{
+			`level=INFO msg=working source=shop part=redis state=running`,
+			`level=WARN msg=waiting source=shop part=redis state=waiting error="read 127.0.0.1:40001: reset, attempt 1"`,
+			`level=INFO msg=working source=shop part=redis state=running`,
+			`level=WARN msg=waiting source=shop part=redis state=waiting error=refused`,
+			`level=WARN msg=waiting source=shop part=redis state=waiting error=LOADING`,
+		}, lines())
+	})
 }
 
 func TestRestartsForTheSameReasonAreLoggedOnce(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -54,29 +55,60 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // redactor replaces secrets in texts that others wrote, such as the errors of
 // drivers.
-type redactor struct{ replacer *strings.Replacer }
+type redactor struct{ secrets *regexp.Regexp } // nil: there are none
 
-// shortestRedacted is the length below which replacing a text would garble
-// messages and hide nothing worth hiding.
-const shortestRedacted = 3
+// The length below which replacing a text would hide nothing worth hiding, and
+// the length below which it is replaced as a whole word only, because it may
+// well be a part of an ordinary one.
+const (
+	shortestRedacted = 3
+	shortestInWords  = 8
+)
 
 func newRedactor(secrets ...string) redactor {
 	secrets = slices.Clone(secrets)
 	// The longest first: a secret may begin with another one.
 	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	var pairs []string
+	var forms []string
 	for _, secret := range secrets {
 		if len(secret) < shortestRedacted {
 			continue
 		}
 		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), strings.Trim(fmt.Sprintf("%q", secret), `"`)} {
-			pairs = append(pairs, form, hidden)
+			forms = append(forms, wholeWord(form))
 		}
 	}
-	return redactor{strings.NewReplacer(pairs...)}
+	if len(forms) == 0 {
+		return redactor{}
+	}
+	return redactor{regexp.MustCompile(strings.Join(forms, "|"))}
 }
 
-func (r redactor) text(text string) string { return r.replacer.Replace(text) }
+// wholeWord returns the expression that finds a secret.
+func wholeWord(secret string) string {
+	expression := regexp.QuoteMeta(secret)
+	if len(secret) >= shortestInWords {
+		return expression
+	}
+	if isWordByte(secret[0]) {
+		expression = `\b` + expression
+	}
+	if isWordByte(secret[len(secret)-1]) {
+		expression += `\b`
+	}
+	return expression
+}
+
+func isWordByte(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
+
+func (r redactor) text(text string) string {
+	if r.secrets == nil {
+		return text
+	}
+	return r.secrets.ReplaceAllLiteralString(text, hidden)
+}
 
 // error returns err with the secrets hidden in its text; what it wraps stays.
 func (r redactor) error(err error) error {

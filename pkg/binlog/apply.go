@@ -122,7 +122,7 @@ func (a *applier) flush(ctx context.Context) error {
 	if err := a.source.cfg.Sink.Apply(ctx, a.batch); err != nil {
 		return sinkError{fmt.Errorf("apply: %w", err)}
 	}
-	a.source.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Advanced, Part: invalidation.PartSource, At: a.newest, Text: a.batch.Position})
+	a.source.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Advanced, Part: invalidation.PartSource, At: a.newest, Text: a.at.done.String()})
 	a.reset()
 	return nil
 }

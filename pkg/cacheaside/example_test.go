@@ -49,6 +49,9 @@ type database map[int]User
 func (d database) user(_ context.Context, id int) (User, error) { return d[id], nil }
 
 func (d database) rename(_ context.Context, id int, name string) error {
+	if _, ok := d[id]; !ok {
+		return cacheaside.ErrNotFound
+	}
 	d[id] = User{Name: name}
 	return nil
 }
