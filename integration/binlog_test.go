@@ -461,13 +461,21 @@ func TestRuleWithAnUnknownColumnIsRefused(t *testing.T) {
 }
 
 // A transaction of many rows is deleted in pieces, and a position is never
-// inside it.
+// inside it; also where the server compresses it into one event.
 func TestHugeTransactionIsDeletedInPieces(t *testing.T) {
 	t.Parallel()
-	c := newMySQLCache(t, nil)
+	c := newMySQLCache(t, servers.NewMySQL(t))
 	c.run()
 	c.exec("INSERT INTO users WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) SELECT a.i * 1000 + b.i, 'a', NULL FROM n a, n b WHERE a.i <= 30")
 	c.cache(1001, 15_500, 31_000)
 	c.exec("UPDATE users SET name = 'b'")
 	c.awaitGone(1001, 15_500, 31_000)
+
+	c.exec("SET GLOBAL binlog_transaction_compression = ON")
+	compressed := c.server.DB(t, c.schema) // sessions keep the setting that they began with
+	c.cache(1001, 15_500, 31_000, "email:x@y")
+	_, err := compressed.ExecContext(t.Context(), "UPDATE users SET email = 'x@y'")
+	require.NoError(t, err)
+	c.awaitGone(1001, 15_500, 31_000, "email:x@y")
+	assert.Zero(t, c.seen.count(invalidation.Incomplete))
 }

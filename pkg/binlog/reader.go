@@ -36,9 +36,12 @@ type reader struct {
 	observer invalidation.Observer
 	out      chan<- change
 	parser   *replication.BinlogParser
+	inner    *replication.BinlogParser // for the events of compressed transactions
 	rows     rowDecoder
 	tx       transaction
 	prepared prepared
+
+	checksums bool // events end with a checksum
 }
 
 // transaction is what the reader knows of the one that it is in.
@@ -50,18 +53,25 @@ type transaction struct {
 }
 
 func newReader(mapper invalidation.KeyMapper, observer invalidation.Observer, out chan<- change) *reader {
-	r := &reader{mapper: mapper, observer: observer, out: out, parser: replication.NewBinlogParser(), prepared: prepared{keys: map[string][]string{}}}
+	r := &reader{mapper: mapper, observer: observer, out: out, prepared: prepared{keys: map[string][]string{}}}
+	r.parser = r.newParser()
 	r.parser.SetVerifyChecksum(true)
-	r.parser.SetTimestampStringLocation(time.UTC)
-	r.parser.SetIgnoreJSONDecodeError(true)
-	r.parser.SetRowsEventDecodeFunc(func(e *replication.RowsEvent, data []byte) error {
+	return r
+}
+
+// newParser returns a parser that decodes the rows of watched tables only.
+func (r *reader) newParser() *replication.BinlogParser {
+	p := replication.NewBinlogParser()
+	p.SetTimestampStringLocation(time.UTC)
+	p.SetIgnoreJSONDecodeError(true)
+	p.SetRowsEventDecodeFunc(func(e *replication.RowsEvent, data []byte) error {
 		pos, err := e.DecodeHeader(data)
 		if err != nil || !r.watched(e.Table) {
 			return err
 		}
 		return e.DecodeData(pos, data)
 	})
-	return r
+	return p
 }
 
 func (r *reader) watched(table *replication.TableMapEvent) bool {
@@ -75,14 +85,30 @@ func (r *reader) run(ctx context.Context, stream *client.Conn) error {
 		if err != nil {
 			return err
 		}
-		event, err := r.parser.Parse(data)
-		if err != nil {
-			return fmt.Errorf("decode the binlog: %w", err)
-		}
-		if err := r.event(ctx, event); err != nil {
+		if err := r.parse(ctx, r.parser, data); err != nil {
 			return err
 		}
 	}
+}
+
+// parse decodes one event and acts on it.
+func (r *reader) parse(ctx context.Context, parser *replication.BinlogParser, data []byte) error {
+	if len(data) < replication.EventHeaderSize {
+		return errors.New("decode the binlog: an event without a header")
+	}
+	switch replication.EventType(data[4]) { //nolint:exhaustive // the others need nothing in front
+	case replication.FORMAT_DESCRIPTION_EVENT:
+		if err := r.describe(data); err != nil {
+			return err
+		}
+	case replication.TRANSACTION_PAYLOAD_EVENT:
+		return r.payload(ctx, data)
+	}
+	event, err := parser.Parse(data)
+	if err != nil {
+		return fmt.Errorf("decode the binlog: %w", err)
+	}
+	return r.event(ctx, event)
 }
 
 func (r *reader) event(ctx context.Context, event *replication.BinlogEvent) error {
@@ -97,12 +123,6 @@ func (r *reader) event(ctx context.Context, event *replication.BinlogEvent) erro
 		return r.change(ctx, e)
 	case *replication.XIDEvent:
 		return r.end(ctx)
-	case *replication.TransactionPayloadEvent:
-		for _, inner := range e.Events {
-			if err := r.event(ctx, inner); err != nil {
-				return err
-			}
-		}
 	case *replication.ExecuteLoadQueryEvent:
 		r.purgeAll("LOAD DATA was logged as a statement")
 	case *replication.GenericEvent:
