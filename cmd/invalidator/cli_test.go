@@ -62,7 +62,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 		"an unknown flag":    {[]string{"run", "--dryrun"}, 2, "", `invalidator: unknown flag --dryrun, did you mean "--dry-run"? (invalidator --help lists the commands)` + "\n"},
 		"no configuration":   {[]string{"run"}, 2, "", "invalidator: no configuration file: there is no invalidator.yaml and no /etc/invalidator/invalidator.yaml: write one, or name it with --config\n"},
 		"no such file":       {[]string{"run", "-c", "none.yaml"}, 2, "", "invalidator: none.yaml: can not be read: no such file or directory\n"},
-		"a bad configuration": {[]string{"run", "-c", "testdata/bad.yaml"}, 2, "", "invalidator: testdata/bad.yaml:2: redis.addrs[0]: is not host:port: write both, such as \"db.internal:3306\"\n" +
+		"a bad configuration": {[]string{"run", "-c", "testdata/bad.yaml"}, 2, "", "invalidator: testdata/bad.yaml:2: redis.addrs[0]: is not host:port: write both, such as \"127.0.0.1:6379\"\n" +
 			"invalidator: testdata/bad.yaml:3: sources: is missing: name at least one log to read, under mysql or postgres\n" +
 			"invalidator: testdata/bad.yaml:4: unknown field \"name_space\": known here are namespace, redis, sources, purge_rate, http, show_keys\n"},
 

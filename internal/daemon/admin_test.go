@@ -132,7 +132,7 @@ func TestTheStatusPageCountsAndHidesSecrets(t *testing.T) {
 	delete(got, "last_progress")
 	assert.Equal(t, map[string]any{
 		"name": "shop", "kind": "mysql", "state": "waiting", "reason": "source: dial repl:***@db", "ready": false,
-		"position": "uuid:1-7", "committed": "1970-01-01T00:00:01Z", "deleted": 7.0, "purged": 5.0, "restarts": 0.0,
+		"position": "uuid:1-7", "committed": "1970-01-01T00:00:01Z", "deleted": 7.0, "purged": 5.0, "restarts": 0.0, "incomplete": 0.0,
 	}, got)
 }
 

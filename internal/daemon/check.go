@@ -173,7 +173,7 @@ func (c *checker) address(path, addr string, anyHost bool) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || host == "" && !anyHost {
 		// The address is not shown: a whole DSN may stand here.
-		c.add(path, "is not host:port: write both, such as \"db.internal:3306\"")
+		c.add(path, "is not host:port: write both, such as \"127.0.0.1:6379\"")
 		return
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && !anyHost {

@@ -79,6 +79,7 @@ func superviseAll(ctx context.Context, log *slog.Logger, supervisors []superviso
 				cancel()
 			}
 		case <-stopping:
+			log.LogAttrs(ctx, slog.LevelInfo, "stopping")
 			timer := time.NewTimer(stopWithin)
 			defer timer.Stop()
 			stopping, overdue = nil, timer.C

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -113,8 +114,17 @@ func list(keys []string) string {
 	return strings.Join(shown, " ")
 }
 
-// dryRunSink deletes nothing and remembers nothing. It prints what no mapper
-// has printed: patterns, and the keys of an outbox.
+// observe prints the changes that have no rows to print, such as DDL.
+func (m dryRunMapper) observe(e invalidation.Event) {
+	if e.Kind != invalidation.Incomplete || errors.Is(e.Err, invalidation.ErrIncomplete) {
+		return
+	}
+	schema, table, _ := strings.Cut(e.Text, ".")
+	m.printer.line(fmt.Sprintf("%s %s → purge %s", e.Text, errorText(e.Err), list(m.Patterns(nil, schema, table))))
+}
+
+// dryRunSink deletes nothing and remembers nothing. It prints the keys of an
+// outbox, which no mapper has printed.
 type dryRunSink struct {
 	source  string
 	rows    bool // the source has rows, so keys are printed with them
@@ -128,9 +138,6 @@ func (s dryRunSink) Positions(context.Context) ([]string, error) { return []stri
 func (s dryRunSink) Apply(_ context.Context, b invalidation.Batch) error {
 	if len(b.Keys) > 0 && !s.rows {
 		s.printer.line(s.source + " → " + list(b.Keys))
-	}
-	if len(b.Patterns) > 0 {
-		s.printer.line(s.source + " → purge " + list(b.Patterns))
 	}
 	return nil
 }

@@ -45,6 +45,9 @@ type Status struct {
 	Purged  int `json:"purged"`
 	// Restarts counts how often the source was started again.
 	Restarts int `json:"restarts"`
+	// Incomplete counts changes that deleted by pattern, because their keys
+	// were not known: a misspelt column, a minimal row image, DDL.
+	Incomplete int `json:"incomplete"`
 }
 
 // health keeps a source's Status. It is an Observer.
@@ -83,6 +86,8 @@ func (h *health) Observe(e invalidation.Event) {
 		h.works(invalidation.PartSource)
 	case invalidation.Deleted:
 		h.status.Deleted += e.Count
+	case invalidation.Incomplete:
+		h.status.Incomplete++
 	case invalidation.PurgeStarted:
 		h.purging[e.Text] = 0
 	case invalidation.PurgeProgress:

@@ -62,11 +62,11 @@ func (j *journal) Observe(e invalidation.Event) {
 	case invalidation.Deleted:
 		j.log.Debug("deleted", part, slog.Int("keys", e.Count), slog.Duration("took", e.Took))
 	case invalidation.Lost:
-		j.log.Warn("position lost", part, slog.String("reason", e.Text))
+		j.log.Warn("no usable position", part, slog.String("reason", e.Text))
 	case invalidation.PurgeStarted, invalidation.PurgeProgress, invalidation.PurgeDone:
 		j.purge(e)
 	case invalidation.Incomplete:
-		if j.isDue("incomplete "+e.Text, incompleteEvery) {
+		if j.isDue("incomplete "+e.Text+errorText(e.Err), incompleteEvery) {
 			j.log.Warn("keys not known: purging by pattern", part, slog.String("table", e.Text), j.error(e.Err))
 		}
 	case invalidation.Pruned:

@@ -92,7 +92,7 @@ func TestAPurgeIsAnnouncedFollowedNowAndThenAndEnded(t *testing.T) {
 		}
 		purge(invalidation.PurgeDone, 2500)
 		assert.Equal(t, []string{
-			`level=WARN msg="position lost" source=shop part=source reason=evicted`,
+			`level=WARN msg="no usable position" source=shop part=source reason=evicted`,
 			`level=INFO msg="purge begins" source=shop part=redis pattern=user:* keys_in_cache=5000`,
 			`level=INFO msg="purge goes on" source=shop part=redis pattern=user:* deleted=900`,
 			`level=INFO msg="purge goes on" source=shop part=redis pattern=user:* deleted=1900`,
@@ -136,7 +136,7 @@ func TestATableWhoseKeysAreNotKnownIsLoggedOnceAMinute(t *testing.T) {
 func TestKeysAreMaskedInTheLogUnlessTheOperatorWantsThem(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[bool]string{
-		false: `level=DEBUG msg=deleting source=shop keys="user:… …"`,
+		false: `level=DEBUG msg=deleting source=shop keys="*** ***"`,
 		true:  `level=DEBUG msg=deleting source=shop keys="user:ann@example.org plain"`,
 	} {
 		log, lines := logged(slog.LevelDebug)

@@ -93,13 +93,19 @@ func (w wiring) mysql(src Source, sink invalidation.Sink, watched watch) (part, 
 		return nil, err
 	}
 	var mapper invalidation.KeyMapper = rules
+	var observer invalidation.Observer = watched
 	if w.dryRun != nil {
-		mapper = dryRunMapper{Rules: rules, printer: w.dryRun}
+		printing := dryRunMapper{Rules: rules, printer: w.dryRun}
+		mapper = printing
+		observer = invalidation.ObserverFunc(func(e invalidation.Event) {
+			watched.Observe(e)
+			printing.observe(e)
+		})
 	}
 	return binlog.New(binlog.Config{
 		Name: src.Name, Hosts: src.MySQL.Hosts, User: src.MySQL.User, Password: src.MySQL.Password.Reveal(), TLS: tlsConfig,
 		Mapper: mapper, Sink: sink, OnLost: src.OnLostPosition.OnLost, ReadsFrom: src.ReadsFrom,
-		FromNow: w.dryRun != nil, Observer: watched,
+		FromNow: w.dryRun != nil, Observer: observer,
 	})
 }
 

@@ -41,7 +41,7 @@ func (s *Source) begin(ctx context.Context, srv *server, stored *position) (*pos
 func lost(stored *position, executed, purged gtidSet) string {
 	switch {
 	case stored == nil:
-		return "the cache remembers no position: a first start, or the cache was emptied or replaced"
+		return "the cache remembers none: this is the first start, or it was emptied or replaced"
 	case !executed.Contain(stored.done):
 		return "the server never executed some transactions of the stored position: it lost them in a failover, or it is another server"
 	case !stored.done.Contain(purged):
@@ -57,7 +57,7 @@ func (s *Source) startAnew(ctx context.Context, srv *server, now *position, reas
 		return invalidation.Fatal(fmt.Errorf("source %q: %w: %s: set on_lost_position: purge, for one start at the least", s.cfg.Name, invalidation.ErrLost, reason))
 	}
 	// A position noted before its commits are visible would let a reader
-	// load the old row behind the scan and keep it (anomaly 51).
+	// load the old row behind the scan and keep it.
 	if err := s.waitVisible(srv, now.done.String()); err != nil {
 		return err
 	}

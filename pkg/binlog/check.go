@@ -58,13 +58,21 @@ func (s *Source) checkRules(srv *server) error {
 		return nil
 	}
 	var broken error
+	var unseen []string
 	err := checker.CheckColumns(func(schema, table string) (map[string][]string, error) {
 		tables, err := columns(srv, schema, table)
 		if err != nil {
 			broken = fmt.Errorf("mysql %s: read the columns: %w", srv.addr, err)
 		}
+		if err == nil && len(tables) == 0 {
+			unseen = append(unseen, schema+"."+table)
+		}
 		return tables, err
 	})
+	if len(unseen) > 0 {
+		s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartSource, Text: "not checked, because user " + s.cfg.User +
+			" sees no such table (GRANT SELECT on it, or correct the rule): " + strings.Join(unseen, " ")})
+	}
 	if broken != nil {
 		return broken
 	}

@@ -1,6 +1,7 @@
 package binlog
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 
@@ -30,15 +31,18 @@ func (s *Source) explain(err error) error {
 	if err == nil {
 		return errStreamEnded
 	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return invalidation.Fatal(fmt.Errorf("source %q: check tls: %w", s.cfg.Name, err))
+	}
 	refused, ok := errors.AsType[*mysql.MyError](err)
 	if !ok {
 		return err
 	}
 	switch refused.Code {
 	case mysql.ER_ACCESS_DENIED_ERROR, mysql.ER_DBACCESS_DENIED_ERROR, mysql.ER_ACCESS_DENIED_NO_PASSWORD_ERROR:
-		return invalidation.Fatal(fmt.Errorf("source %q: mysql refuses the login of user %q: check user and password (%s)", s.cfg.Name, s.cfg.User, refused.Message))
+		return invalidation.Fatal(fmt.Errorf("source %q: mysql refuses the login: check user and password, for the servers of reads_from too (%w)", s.cfg.Name, err))
 	case mysql.ER_SPECIFIC_ACCESS_DENIED_ERROR:
-		return invalidation.Fatal(fmt.Errorf("source %q: mysql user %q lacks a privilege: GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO that user (%s)", s.cfg.Name, s.cfg.User, refused.Message))
+		return invalidation.Fatal(fmt.Errorf("source %q: mysql user %q lacks a privilege: GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO that user (%w)", s.cfg.Name, s.cfg.User, err))
 	}
 	return err
 }

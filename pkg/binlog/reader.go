@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-mysql-org/go-mysql/client"
 	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/google/uuid"
 
@@ -79,11 +78,14 @@ func (r *reader) watched(table *replication.TableMapEvent) bool {
 }
 
 // run reads until the stream breaks or ctx is done; it always has a reason.
-func (r *reader) run(ctx context.Context, stream *client.Conn) error {
-	for {
-		data, err := nextEvent(stream)
+func (r *reader) run(ctx context.Context, server *server) error {
+	for accepted := false; ; accepted = true {
+		data, err := nextEvent(server.stream)
 		if err != nil {
 			return err
+		}
+		if !accepted {
+			r.observer.Observe(invalidation.Event{Kind: invalidation.Working, Part: invalidation.PartSource, Text: server.addr})
 		}
 		if err := r.parse(ctx, r.parser, data); err != nil {
 			return err

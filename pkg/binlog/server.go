@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	dialTimeout = 10 * time.Second
+	dialTimeout = 5 * time.Second
 	// heartbeatPeriod is how often an idle server speaks; a stream that is
 	// silent for silence is taken for dead.
 	heartbeatPeriod = time.Second
@@ -83,12 +83,17 @@ func (s *Source) connectTo(ctx context.Context, addr string) (_ *server, err err
 // dial connects; the connection is closed when ctx is done.
 func (s *Source) dial(ctx context.Context, addr string, readTimeout time.Duration) (*client.Conn, error) {
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	conn, err := client.ConnectWithDialer(ctx, "tcp", addr, s.cfg.User, s.cfg.Password, "",
-		func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
+	// What answers may not be MySQL, and say nothing.
+	handshake, greeted := context.WithTimeout(ctx, dialTimeout)
+	defer greeted()
+	stop := func() bool { return true }
+	conn, err := client.ConnectWithDialer(handshake, "tcp", addr, s.cfg.User, s.cfg.Password, "",
+		func(handshake context.Context, network, address string) (net.Conn, error) {
+			c, err := dialer.DialContext(handshake, network, address)
 			if err != nil {
 				return nil, err
 			}
+			stop = context.AfterFunc(handshake, func() { _ = c.Close() })
 			context.AfterFunc(ctx, func() { _ = c.Close() })
 			return c, nil
 		},
@@ -101,6 +106,9 @@ func (s *Source) dial(ctx context.Context, addr string, readTimeout time.Duratio
 		})
 	if err != nil {
 		return nil, fmt.Errorf("mysql %s: connect: %w", addr, err)
+	}
+	if !stop() {
+		return nil, fmt.Errorf("mysql %s: connect: no greeting within %s", addr, dialTimeout)
 	}
 	return conn, nil
 }

@@ -88,7 +88,6 @@ func (s *Source) session(ctx context.Context) error {
 	if err := server.dump(begin.done, s.serverID); err != nil {
 		return fmt.Errorf("start reading the binlog: %w", err)
 	}
-	s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Working, Part: invalidation.PartSource, Text: server.addr})
 	return s.follow(ctx, server, begin)
 }
 
@@ -101,7 +100,7 @@ func (s *Source) follow(ctx context.Context, server *server, begin *position) er
 	go func() {
 		defer close(changes)
 		r := newReader(s.cfg.Mapper, s.cfg.Observer, changes)
-		read <- r.run(ctx, server.stream)
+		read <- r.run(ctx, server)
 	}()
 	err := (&applier{source: s, server: server, at: begin}).run(ctx, changes)
 	cancel()

@@ -264,7 +264,7 @@ func TestNewNamesEveryMistake(t *testing.T) {
 }
 
 // A reader loads the old row from a lagging replica and fills after the first
-// delete (ANOMALY 38). Without a second delete that stays until its TTL.
+// delete (anomaly 38). Without a second delete that stays until its TTL.
 func TestASlowReaderIsCaughtByTheSecondDelete(t *testing.T) {
 	t.Parallel()
 	for _, second := range []bool{false, true} {

@@ -38,7 +38,7 @@ func oldest(positions []string, here position, prunedBelow uint64) (at position,
 	}
 	for i, text := range positions {
 		if text == "" {
-			return at, "the cache remembers no position: it is new, was emptied, or lost it"
+			return at, "the cache remembers none: this is the first start, or it was emptied or replaced"
 		}
 		p, err := parsePosition(text)
 		switch {

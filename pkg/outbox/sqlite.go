@@ -129,7 +129,7 @@ func (l *sqliteLog) resume(ctx context.Context, positions []string) (at sqlitePo
 	}
 	for i, text := range positions {
 		if text == "" {
-			return at, "the cache remembers no position: it is new, was emptied, or lost it", nil
+			return at, "the cache remembers none: this is the first start, or it was emptied or replaced", nil
 		}
 		p, bad := parseSQLitePosition(text)
 		switch {

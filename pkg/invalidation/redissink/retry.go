@@ -2,6 +2,7 @@ package redissink
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,7 +36,9 @@ func (s *Sink) retry(ctx context.Context, doing string, do func() error) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case isWrongPassword(err):
-			return invalidation.Fatal(fmt.Errorf("redis %s refuses the login: check redis.username and redis.password_file: %w", s.cfg.Redis.Addr, err))
+			return invalidation.Fatal(fmt.Errorf("redis %s refuses the login: check its username and password: %w", s.cfg.Redis.Addr, err))
+		case isWrongSetting(err):
+			return invalidation.Fatal(fmt.Errorf("redis %s: check its db and tls settings: %w", s.cfg.Redis.Addr, err))
 		}
 		s.wait(fmt.Errorf("%s: %w", doing, err))
 		again = 0
@@ -64,4 +67,12 @@ func (s *Sink) working() {
 func isWrongPassword(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "WRONGPASS") || strings.Contains(text, "NOAUTH") || strings.Contains(text, "invalid password")
+}
+
+// isWrongSetting reports errors of the configuration that no wait heals.
+func isWrongSetting(err error) bool {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	return strings.Contains(err.Error(), "DB index is out of range")
 }
