@@ -274,6 +274,121 @@ func TestPurgeWaitsForTheNotedPosition(t *testing.T) {
 	c.awaitGone(1)
 }
 
+// A purge waits for the servers that loaders read, too.
+func TestPurgeAndDeletesWaitForTheServersOfReadsFrom(t *testing.T) {
+	t.Parallel()
+	c := newMySQLCache(t, servers.NewMySQL(t))
+	replica := servers.NewMySQL(t) // it has executed nothing of the source's
+	c.config.ReadsFrom = []string{replica.Addr()}
+	c.config.GateTimeout = 300 * time.Millisecond
+	catchUp := func() {
+		t.Helper()
+		var executed string
+		require.NoError(t, c.db.QueryRowContext(t.Context(), "SELECT @@global.gtid_executed").Scan(&executed))
+		_, err := replica.DB(t, "").ExecContext(t.Context(), "SET GLOBAL gtid_purged = ?", "+"+executed)
+		require.NoError(t, err)
+	}
+	c.cache(1)
+	source, err := binlog.New(c.config)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- source.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	c.seen.await(t, invalidation.Waiting, 1)
+	assert.True(t, c.cached(1), "a loader of the replica would bring the old row back")
+	catchUp()
+	c.awaitGone(1)
+
+	c.cache(2)
+	waiting := c.seen.count(invalidation.Waiting)
+	c.exec("INSERT INTO users VALUES (2, 'a', NULL)")
+	c.seen.await(t, invalidation.Waiting, waiting)
+	assert.True(t, c.cached(2))
+	_, err = replica.DB(t, "").ExecContext(t.Context(), "RESET BINARY LOGS AND GTIDS") // gtid_purged only grows by what is new
+	require.NoError(t, err)
+	catchUp()
+	c.awaitGone(2)
+}
+
+// Keys are built in UTF-8, whatever the column's character set; where that can
+// not be done the pattern is purged.
+func TestColumnsOfOtherCharacterSetsNameTheKeysThatApplicationsUse(t *testing.T) {
+	t.Parallel()
+	c := newMySQLCache(t, nil)
+	c.exec("ALTER TABLE users MODIFY email VARCHAR(100) CHARACTER SET latin1")
+	c.exec("INSERT INTO users VALUES (1, 'a', 'josé@x')")
+	c.run()
+	c.cache("email:josé@x", "email:other@x")
+	c.exec("UPDATE users SET name = 'b'")
+	c.awaitGone("email:josé@x")
+	assert.True(t, c.cached("email:other@x"))
+	c.exec("ALTER TABLE users MODIFY email VARCHAR(100) CHARACTER SET utf16")
+	c.cache("email:josé@x")
+	c.exec("UPDATE users SET name = 'c'")
+	c.awaitGone("email:josé@x")
+	c.exec("UPDATE users SET email = '你@x'")
+	c.exec("ALTER TABLE users MODIFY email VARCHAR(100) CHARACTER SET gbk")
+	c.cache("email:你@x")
+	incomplete := c.seen.count(invalidation.Incomplete)
+	c.exec("UPDATE users SET name = 'd'")
+	c.awaitGone("email:你@x")
+	assert.Greater(t, c.seen.count(invalidation.Incomplete), incomplete)
+}
+
+// A purge that is done is not repeated when the next thing fails.
+func TestFinishedPurgeIsRemembered(t *testing.T) {
+	t.Parallel()
+	c := newMySQLCache(t, servers.NewMySQL(t, "--wait-timeout=1"))
+	c.cache(1)
+	started, cancel := context.WithCancel(t.Context())
+	healthy := c.config.Sink
+	c.config.Sink = stopAfterPurge{Sink: healthy, stop: cancel}
+	source, err := binlog.New(c.config)
+	require.NoError(t, err)
+	require.ErrorIs(t, source.Run(started), context.Canceled)
+	assert.False(t, c.cached(1))
+
+	c.cache(2)
+	c.config.Sink = healthy
+	c.run()
+	c.seen.await(t, invalidation.Advanced, c.seen.count(invalidation.Advanced)+2) // idle for longer than wait_timeout
+	assert.True(t, c.cached(2), "no second purge")
+	assert.Equal(t, 1, c.seen.count(invalidation.Lost))
+	waiting := c.seen.count(invalidation.Waiting)
+	c.exec("INSERT INTO users VALUES (2, 'a', NULL)")
+	c.awaitGone(2)
+	assert.Equal(t, waiting, c.seen.count(invalidation.Waiting), "the idle gate did not lose its connection")
+}
+
+// stopAfterPurge ends the source between its purge and what follows.
+type stopAfterPurge struct {
+	invalidation.Sink
+
+	stop func()
+}
+
+func (s stopAfterPurge) Apply(ctx context.Context, b invalidation.Batch) error {
+	err := s.Sink.Apply(ctx, b)
+	if err == nil && len(b.Patterns) == 0 {
+		s.stop() // the call behind the purge, the first that may fail
+	}
+	return err
+}
+
+func TestPositionOfAnotherKindOfSourcePurges(t *testing.T) {
+	t.Parallel()
+	c := newMySQLCache(t, nil)
+	_, err := c.config.Sink.Positions(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, c.config.Sink.Apply(t.Context(), invalidation.Batch{Position: `{"system":"1","timeline":"00000001"}`}))
+	require.NoError(t, c.config.Sink.Apply(t.Context(), invalidation.Batch{}))
+	c.cache(1)
+	c.run()
+	c.awaitGone(1)
+	assert.Equal(t, 1, c.seen.count(invalidation.Lost))
+}
+
 func TestLostPositionPurgesByPattern(t *testing.T) {
 	t.Parallel()
 	c := newMySQLCache(t, servers.NewMySQL(t))

@@ -43,7 +43,11 @@ func TestReadyMeansThatEverySourceWorksAndMakesProgress(t *testing.T) {
 	}{
 		"nothing yet":        {func(*health) {}, 503, "shop: starting\n"},
 		"advanced":           {func(h *health) { h.Observe(advanced) }, 200, "shop: running\n"},
-		"a heartbeat passed": {func(h *health) { h.answered() }, 200, "shop: running\n"},
+		"deletes": {func(h *health) {
+			h.Observe(working(invalidation.PartSource))
+			h.Observe(invalidation.Event{Kind: invalidation.Deleted, Part: invalidation.PartCache, Count: 1})
+		}, 200, "shop: running\n"},
+		"a heartbeat is no progress": {func(h *health) { h.answered() }, 503, "shop: running: no progress yet\n"},
 		"idle for 10 s": {func(h *health) {
 			h.Observe(advanced)
 			time.Sleep(10 * time.Second)
@@ -96,7 +100,7 @@ func TestReadyMeansThatEverySourceWorksAndMakesProgress(t *testing.T) {
 				pages := &admin{sources: []*health{shop, other}}
 				pages.alive.Store(true)
 				c.happens(shop)
-				other.answered()
+				other.Observe(advanced)
 				status, body := get(t, pages, "/readyz")
 				assert.Equal(t, c.status, status)
 				assert.Equal(t, c.line+"other: running\n", body)

@@ -86,6 +86,7 @@ func (h *health) Observe(e invalidation.Event) {
 		h.works(invalidation.PartSource)
 	case invalidation.Deleted:
 		h.status.Deleted += e.Count
+		h.status.LastProgress = time.Now()
 	case invalidation.Incomplete:
 		h.status.Incomplete++
 	case invalidation.PurgeStarted:
@@ -109,11 +110,11 @@ func (h *health) works(part string) {
 	}
 }
 
-// answered says that the cache answered a batch.
+// answered says that the cache answered a batch. It is no progress: a source
+// whose database is silent sends heartbeats all the same.
 func (h *health) answered() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.status.LastProgress = time.Now()
 	h.works(invalidation.PartCache)
 }
 

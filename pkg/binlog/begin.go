@@ -12,8 +12,8 @@ import (
 )
 
 // begin checks the server's settings and decides where reading starts: behind
-// the stored position, or, where that is lost, behind a purge.
-func (s *Source) begin(ctx context.Context, srv *server, stored *position) (*position, error) {
+// the stored position, or, where that is lost or unreadable, behind a purge.
+func (s *Source) begin(ctx context.Context, srv *server, stored *position, unreadable string) (*position, error) {
 	if err := s.checkSettings(srv); err != nil {
 		return nil, err
 	}
@@ -28,10 +28,13 @@ func (s *Source) begin(ctx context.Context, srv *server, stored *position) (*pos
 	if s.cfg.FromNow {
 		return now, nil
 	}
+	if unreadable != "" {
+		return now, s.startAnew(ctx, srv, now, unreadable)
+	}
 	if reason := lost(stored, executed, purged); reason != "" {
 		return now, s.startAnew(ctx, srv, now, reason)
 	}
-	if err := s.purgeNewRules(ctx, srv, now, stored.rules); err != nil {
+	if err := s.purgeNewRules(ctx, srv, now, stored); err != nil {
 		return nil, err
 	}
 	return &position{server: srv.id, done: stored.done, rules: now.rules}, nil
@@ -57,37 +60,43 @@ func (s *Source) startAnew(ctx context.Context, srv *server, now *position, reas
 		return invalidation.Fatal(fmt.Errorf("source %q: %w: %s: set on_lost_position: purge, for one start at the least", s.cfg.Name, invalidation.ErrLost, reason))
 	}
 	// A position noted before its commits are visible would let a reader
-	// load the old row behind the scan and keep it.
+	// load the old row behind the scan and keep it. What gtid_executed names
+	// is visible on this server; loaders may read others.
 	if err := s.waitVisible(srv, now.done.String()); err != nil {
 		return err
 	}
 	patterns := s.cfg.Mapper.Patterns(nil, "*", "*")
-	if err := s.cfg.Sink.Apply(ctx, invalidation.Batch{Patterns: unique(patterns), Position: now.encode()}); err != nil {
-		return sinkError{fmt.Errorf("purge: %w", err)}
+	return s.purge(ctx, patterns, now)
+}
+
+// purge deletes by pattern, and has the position stored at once: a purge is
+// worth remembering before anything can go wrong.
+func (s *Source) purge(ctx context.Context, patterns []string, at *position) error {
+	for _, batch := range []invalidation.Batch{{Patterns: unique(patterns), Position: at.encode()}, {}} {
+		if err := s.cfg.Sink.Apply(ctx, batch); err != nil {
+			return sinkError{fmt.Errorf("purge: %w", err)}
+		}
 	}
 	return nil
 }
 
 // purgeNewRules purges the patterns of rules that were not in force when the
 // position was stored: nobody deleted for them before.
-func (s *Source) purgeNewRules(ctx context.Context, srv *server, now *position, known []string) error {
+func (s *Source) purgeNewRules(ctx context.Context, srv *server, now, stored *position) error {
 	var patterns []string
 	for _, rule := range s.cfg.Mapper.Fingerprints() {
-		if !slices.Contains(known, rule.ID) {
+		if !slices.Contains(stored.rules, rule.ID) {
 			patterns = append(patterns, rule.Patterns...)
 		}
 	}
 	if len(patterns) == 0 {
 		return nil
 	}
-	s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartSource, Text: "rules are new or changed, so what they name is purged: " + strings.Join(patterns, " ")})
+	s.note("rules are new or changed, so what they name is purged: " + strings.Join(patterns, " "))
 	if err := s.waitVisible(srv, now.done.String()); err != nil {
 		return err
 	}
-	if err := s.cfg.Sink.Apply(ctx, invalidation.Batch{Patterns: unique(patterns)}); err != nil {
-		return sinkError{fmt.Errorf("purge: %w", err)}
-	}
-	return nil
+	return s.purge(ctx, patterns, &position{server: srv.id, done: stored.done, rules: now.rules})
 }
 
 func ruleIDs(prints []invalidation.Fingerprint) []string {

@@ -17,7 +17,7 @@ func (s *Source) checkSettings(srv *server) error {
 	if strings.Contains(version[0], "MariaDB") {
 		return s.refuse(srv, "is MariaDB, which this version does not read yet: use the outbox, or wait for it")
 	}
-	row, err := queryRow(srv.control, "SELECT @@log_bin, @@gtid_mode, @@binlog_format, @@binlog_row_metadata, @@binlog_row_image, @@binlog_row_value_options")
+	row, err := queryRow(srv.control, "SELECT @@log_bin, @@gtid_mode, @@binlog_format, @@binlog_row_metadata, @@binlog_row_image, @@binlog_row_value_options, @@sync_binlog")
 	if err != nil {
 		return fmt.Errorf("mysql %s: read the settings: %w", srv.addr, err)
 	}
@@ -34,10 +34,17 @@ func (s *Source) checkSettings(srv *server) error {
 	if row[3] != "FULL" {
 		errs = append(errs, s.refuse(srv, fmt.Sprintf("has binlog_row_metadata = %s, so its log names no columns: SET PERSIST binlog_row_metadata = FULL", row[3])))
 	}
+	if row[6] != "1" {
+		s.note("sync_binlog is " + row[6] + ": after a crash of the machine the server may give GTIDs out again, which nothing can tell; SET PERSIST sync_binlog = 1")
+	}
 	if row[4] == "MINIMAL" {
-		s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartSource, Text: "binlog_row_image is MINIMAL: changes whose image lacks a key column purge by pattern; SET PERSIST binlog_row_image = FULL avoids it"})
+		s.note("binlog_row_image is MINIMAL: changes whose image lacks a key column purge by pattern; SET PERSIST binlog_row_image = FULL avoids it")
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Source) note(text string) {
+	s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartSource, Text: text})
 }
 
 func (s *Source) refuse(srv *server, what string) error {
@@ -70,8 +77,7 @@ func (s *Source) checkRules(srv *server) error {
 		return tables, err
 	})
 	if len(unseen) > 0 {
-		s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartSource, Text: "not checked, because user " + s.cfg.User +
-			" sees no such table (GRANT SELECT on it, or correct the rule): " + strings.Join(unseen, " ")})
+		s.note("not checked, because user " + s.cfg.User + " sees no such table (GRANT SELECT on it, or correct the rule): " + strings.Join(unseen, " "))
 	}
 	if broken != nil {
 		return broken

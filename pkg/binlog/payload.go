@@ -33,10 +33,8 @@ func (r *reader) describe(event []byte) error {
 	inner := bytes.Clone(event)
 	inner[algorithm] = byte(replication.BINLOG_CHECKSUM_ALG_OFF)
 	r.inner = r.newParser()
-	if _, err := r.inner.Parse(inner); err != nil {
-		return fmt.Errorf("decode the binlog: %w", err)
-	}
-	return nil
+	_, err := decode(r.inner, inner)
+	return err
 }
 
 // payload reads the events of a compressed transaction.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/stretchr/testify/require"
 )
 
@@ -41,4 +42,20 @@ func TestInnerEventsOfBrokenLengthAreErrors(t *testing.T) {
 func FuzzPayload(f *testing.F) {
 	f.Add([]byte{2, 1, 0, 3, 1, 9, 0, 'z'})
 	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = payloadBytes(body) })
+}
+
+// Neither the parser's panics nor the row data in its errors go further.
+func TestMalformedEventsAreErrorsWithoutTheirData(t *testing.T) {
+	t.Parallel()
+	r := newReader(nil, nil, nil)
+	for kind := range byte(50) {
+		event := append(make([]byte, replication.EventHeaderSize), "alice@example.com"...)
+		event[4], event[9] = kind, byte(len(event))
+		parsed, err := decode(r.parser, event)
+		if err != nil {
+			require.Nil(t, parsed)
+			require.NotContains(t, err.Error(), "alice")
+			require.NotContains(t, err.Error(), "616c")
+		}
+	}
 }

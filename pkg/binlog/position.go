@@ -7,8 +7,6 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/google/uuid"
-
-	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
 // position is what the cache remembers: every transaction of done is applied.
@@ -36,7 +34,7 @@ func oldest(stored []string) (*position, error) {
 		}
 		p, err := parsePosition(text)
 		if err != nil {
-			return nil, invalidation.Fatal(err)
+			return nil, err
 		}
 		// Positions of one log are prefixes of each other.
 		if found == nil || found.done.Contain(p.done) {
@@ -49,11 +47,11 @@ func oldest(stored []string) (*position, error) {
 func parsePosition(text string) (*position, error) {
 	var stored positionJSON
 	if err := json.Unmarshal([]byte(text), &stored); err != nil {
-		return nil, fmt.Errorf("stored position: %w: it is not of a MySQL source; give the source another name, or delete its position key to purge and start anew", errUnreadable)
+		return nil, fmt.Errorf("the stored position is %w: it is not one of a MySQL source", errUnreadable)
 	}
 	done, err := parseGTIDs(stored.GTIDs)
 	if err != nil || stored.Server == "" {
-		return nil, fmt.Errorf("stored position: %w: its GTID set is not valid; delete its position key to purge and start anew", errUnreadable)
+		return nil, fmt.Errorf("the stored position is %w: it names no server or no valid GTID set", errUnreadable)
 	}
 	return &position{server: stored.Server, done: done, rules: stored.Rules}, nil
 }

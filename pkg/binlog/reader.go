@@ -2,6 +2,7 @@ package binlog
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -106,11 +107,26 @@ func (r *reader) parse(ctx context.Context, parser *replication.BinlogParser, da
 	case replication.TRANSACTION_PAYLOAD_EVENT:
 		return r.payload(ctx, data)
 	}
-	event, err := parser.Parse(data)
+	event, err := decode(parser, data)
 	if err != nil {
-		return fmt.Errorf("decode the binlog: %w", err)
+		return err
 	}
 	return r.event(ctx, event)
+}
+
+// decode keeps the parser's panics over malformed events, and the row data that
+// its errors quote, from going further.
+func decode(parser *replication.BinlogParser, data []byte) (event *replication.BinlogEvent, err error) {
+	kind := replication.EventType(data[4])
+	defer func() {
+		if p := recover(); p != nil {
+			event, err = nil, fmt.Errorf("decode the binlog: malformed %s", kind)
+		}
+	}()
+	if event, err = parser.Parse(data); err != nil {
+		return nil, fmt.Errorf("decode the binlog: malformed %s at %d", kind, binary.LittleEndian.Uint32(data[13:]))
+	}
+	return event, nil
 }
 
 func (r *reader) event(ctx context.Context, event *replication.BinlogEvent) error {

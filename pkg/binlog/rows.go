@@ -62,11 +62,17 @@ type tableColumns struct {
 	enums     map[int][]string
 	sets      map[int][]string
 	binaryLen map[int]int // BINARY(n), whose trailing zeros the log leaves out
+	charsets  map[int]charset
 }
 
 func columnsOf(t *replication.TableMapEvent) tableColumns {
 	c := tableColumns{names: t.ColumnNameString(), enums: t.EnumStrValueMap(), sets: t.SetStrValueMap()}
+	c.charsets = map[int]charset{}
+	for i, collation := range t.EnumSetCollationMap() {
+		c.charsets[i] = charsetOf(collation)
+	}
 	for i, collation := range t.CollationMap() {
+		c.charsets[i] = charsetOf(collation)
 		if collation == 63 && t.ColumnType[i] == mysql.MYSQL_TYPE_STRING {
 			if c.binaryLen == nil {
 				c.binaryLen = map[int]int{}
@@ -90,8 +96,12 @@ func (d *rowDecoder) image(dst invalidation.Columns, table tableColumns, values 
 			col.State = invalidation.Null
 		default:
 			first := len(d.text)
-			if err := d.append(table, i, value); err != nil {
+			readable, err := d.append(table, i, value)
+			if err != nil {
 				return nil, fmt.Errorf("column %q: %w", col.Name, err)
+			}
+			if !readable {
+				col.State = invalidation.Unreadable
 			}
 			col.Value = d.text[first:len(d.text):len(d.text)]
 		}
@@ -100,16 +110,35 @@ func (d *rowDecoder) image(dst invalidation.Columns, table tableColumns, values 
 	return dst, nil
 }
 
-// append adds the text form of a value.
-func (d *rowDecoder) append(table tableColumns, i int, value any) error {
+// append adds the text form of a value; readable is false where it is not
+// UTF-8 and can not be converted.
+func (d *rowDecoder) append(table tableColumns, i int, value any) (readable bool, err error) {
 	switch v := value.(type) {
 	case string:
-		d.text = append(d.text, v...)
+		d.text, readable = table.charsets[i].appendUTF8(d.text, v)
 		for range table.binaryLen[i] - len(v) {
 			d.text = append(d.text, 0)
 		}
+		return readable, nil
 	case []byte:
-		d.text = append(d.text, v...)
+		d.text, readable = table.charsets[i].appendUTF8(d.text, string(v))
+		return readable, nil
+	case int64:
+		return d.appendInt64(table, i, v), nil
+	case float32:
+		d.text = strconv.AppendFloat(d.text, float64(v), 'f', -1, 32)
+	case float64:
+		d.text = strconv.AppendFloat(d.text, v, 'f', -1, 64)
+	case *replication.JsonDiff:
+		return false, nil // a part of a document is not a key
+	default:
+		return true, d.appendInteger(value)
+	}
+	return true, nil
+}
+
+func (d *rowDecoder) appendInteger(value any) error {
+	switch v := value.(type) {
 	case int:
 		d.text = strconv.AppendInt(d.text, int64(v), 10)
 	case int8:
@@ -118,8 +147,6 @@ func (d *rowDecoder) append(table tableColumns, i int, value any) error {
 		d.text = strconv.AppendInt(d.text, int64(v), 10)
 	case int32:
 		d.text = strconv.AppendInt(d.text, int64(v), 10)
-	case int64:
-		d.appendInt64(table, i, v)
 	case uint8:
 		d.text = strconv.AppendUint(d.text, uint64(v), 10)
 	case uint16:
@@ -128,12 +155,6 @@ func (d *rowDecoder) append(table tableColumns, i int, value any) error {
 		d.text = strconv.AppendUint(d.text, uint64(v), 10)
 	case uint64:
 		d.text = strconv.AppendUint(d.text, v, 10)
-	case float32:
-		d.text = strconv.AppendFloat(d.text, float64(v), 'f', -1, 32)
-	case float64:
-		d.text = strconv.AppendFloat(d.text, v, 'f', -1, 64)
-	case *replication.JsonDiff:
-		// A partial JSON document is not a key; the row still counts.
 	default:
 		return fmt.Errorf("unknown type %T", value)
 	}
@@ -141,19 +162,20 @@ func (d *rowDecoder) append(table tableColumns, i int, value any) error {
 }
 
 // appendInt64 knows that enums and sets arrive as numbers.
-func (d *rowDecoder) appendInt64(table tableColumns, i int, v int64) {
+func (d *rowDecoder) appendInt64(table tableColumns, i int, v int64) (readable bool) {
 	if labels, ok := table.enums[i]; ok {
 		if v >= 1 && v <= int64(len(labels)) {
-			d.text = append(d.text, labels[v-1]...)
+			d.text, readable = table.charsets[i].appendUTF8(d.text, labels[v-1])
+			return readable
 		}
-		return
+		return true // 0 stands for the empty text of an invalid value
 	}
 	labels, ok := table.sets[i]
 	if !ok {
 		d.text = strconv.AppendInt(d.text, v, 10)
-		return
+		return true
 	}
-	comma := false
+	comma, readable := false, true
 	for bit, label := range labels {
 		if v&(1<<bit) == 0 {
 			continue
@@ -161,6 +183,9 @@ func (d *rowDecoder) appendInt64(table tableColumns, i int, v int64) {
 		if comma {
 			d.text = append(d.text, ',')
 		}
-		d.text, comma = append(d.text, label...), true
+		var ok bool
+		d.text, ok = table.charsets[i].appendUTF8(d.text, label)
+		comma, readable = true, readable && ok
 	}
+	return readable
 }

@@ -110,6 +110,11 @@ func (s *Source) dial(ctx context.Context, addr string, readTimeout time.Duratio
 	if !stop() {
 		return nil, fmt.Errorf("mysql %s: connect: no greeting within %s", addr, dialTimeout)
 	}
+	// A source may be idle for longer than the server's patience.
+	if _, err := conn.Execute("SET SESSION wait_timeout = 31536000"); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("mysql %s: prepare the session: %w", addr, err)
+	}
 	return conn, nil
 }
 

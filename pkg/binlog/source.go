@@ -73,7 +73,10 @@ func (s *Source) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stored, err := s.stored(ctx)
-	if err != nil {
+	unreadable := ""
+	if errors.Is(err, errUnreadable) {
+		unreadable = err.Error()
+	} else if err != nil {
 		return err
 	}
 	server, err := s.connect(ctx)
@@ -81,7 +84,7 @@ func (s *Source) session(ctx context.Context) error {
 		return err
 	}
 	defer server.close()
-	begin, err := s.begin(ctx, server, stored)
+	begin, err := s.begin(ctx, server, stored, unreadable)
 	if err != nil {
 		return err
 	}

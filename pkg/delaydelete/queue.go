@@ -112,12 +112,28 @@ func (q *queue) done() {
 	q.change()
 }
 
-// drop forgets everything that was not taken yet.
-func (q *queue) drop() {
+// drop forgets everything that was not taken yet, and waits until what was
+// taken is done.
+func (q *queue) drop(ctx context.Context) error {
+	for {
+		busy, changed := q.dropNow()
+		if !busy {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+func (q *queue) dropNow() (busy bool, changed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.entries, q.waiting = nil, 0
 	q.change()
+	return q.busy, q.changed
 }
 
 // idle reports whether nothing is queued or being deleted.

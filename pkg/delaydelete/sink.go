@@ -88,9 +88,13 @@ func (s *Sink) Run(ctx context.Context) error {
 }
 
 // Positions implements invalidation.Sink. It drops what is queued, because
-// the Source that asks reads all of it again.
+// the Source that asks reads all of it again. A second delete on its way is
+// waited for: coming later it would bring a position that lies ahead of the
+// one returned here.
 func (s *Sink) Positions(ctx context.Context) ([]string, error) {
-	s.queue.drop()
+	if err := s.queue.drop(ctx); err != nil {
+		return nil, err
+	}
 	return s.cfg.Next.Positions(ctx)
 }
 

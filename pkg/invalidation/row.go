@@ -41,7 +41,8 @@ type State uint8
 const (
 	Present State = iota
 	Null
-	Absent // the table has the column, this image does not carry it
+	Absent     // the table has the column, this image does not carry it
+	Unreadable // its Value is good for comparing only: not UTF-8, and not convertible
 )
 
 // Column is one column of a row image.

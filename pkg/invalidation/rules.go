@@ -254,6 +254,9 @@ func (t template) expand(image, unchanged Columns) (key string, ok bool, err err
 		if !found || col.State == Absent {
 			return "", false, fmt.Errorf("%w: %q", ErrIncomplete, p.column)
 		}
+		if col.State == Unreadable {
+			return "", false, fmt.Errorf("%w in a character set that can be read: %q", ErrIncomplete, p.column)
+		}
 		if col.State == Null {
 			return "", false, nil
 		}

@@ -49,6 +49,8 @@ func TestRulesMapBothImagesToKeys(t *testing.T) {
 		{"columns: null to empty is a change", named, Row{Op: Update, Before: columns("id", "1", "name", nil), After: columns("id", "1", "name", "")}, []string{"user:1"}, nil},
 		{"columns: a key column counts", named, Row{Op: Update, Before: columns("id", "1", "name", "a"), After: columns("id", "2", "name", "a")}, []string{"user:1", "user:2"}, nil},
 		{"columns: a column that is gone", named, Row{Op: Update, Before: columns("id", "1"), After: columns("id", "1")}, nil, ErrIncomplete},
+		{"unreadable names no key", all, Row{Op: Insert, After: Columns{{Name: "id", Value: []byte("1")}, {Name: "email", Value: []byte{0xff}, State: Unreadable}}}, nil, ErrIncomplete},
+		{"unreadable still compares", named, Row{Op: Update, Before: Columns{{Name: "id", Value: []byte("1")}, {Name: "name", Value: []byte{0xfe}, State: Unreadable}}, After: Columns{{Name: "id", Value: []byte("1")}, {Name: "name", Value: []byte{0xff}, State: Unreadable}}}, []string{"user:1"}, nil},
 		{"columns do not restrict inserts", named, Row{Op: Insert, After: columns("id", "1", "name", nil)}, []string{"user:1"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -19,6 +19,9 @@ import (
 //go:embed position.lua
 var positionLua string
 
+// timeout is how long Redis may take over a pipeline. A shutdown waits for it.
+const timeout = 3 * time.Second
+
 // Config describes the cache and where in it the position lives.
 type Config struct {
 	// Redis is the standalone server. The pool, retry and hook settings
@@ -95,10 +98,10 @@ func (s *Sink) options() *redis.Options {
 	o.ContextTimeoutEnabled = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	if o.ReadTimeout == 0 {
-		o.ReadTimeout = 5 * time.Second
+		o.ReadTimeout = timeout
 	}
 	if o.WriteTimeout == 0 {
-		o.WriteTimeout = 5 * time.Second
+		o.WriteTimeout = timeout
 	}
 	inner := o.OnConnect
 	o.OnConnect = func(ctx context.Context, c *redis.Conn) error {
