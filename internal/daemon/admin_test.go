@@ -41,8 +41,8 @@ func TestReadyMeansThatEverySourceWorksAndMakesProgress(t *testing.T) {
 		status  int
 		line    string
 	}{
-		"nothing yet":        {func(*health) {}, 503, "shop: starting\n"},
-		"advanced":           {func(h *health) { h.Observe(advanced) }, 200, "shop: running\n"},
+		"nothing yet": {func(*health) {}, 503, "shop: starting\n"},
+		"advanced":    {func(h *health) { h.Observe(advanced) }, 200, "shop: running\n"},
 		"deletes": {func(h *health) {
 			h.Observe(working(invalidation.PartSource))
 			h.Observe(invalidation.Event{Kind: invalidation.Deleted, Part: invalidation.PartCache, Count: 1})
