@@ -30,12 +30,7 @@ func Test46ALateCopyOfALeaseDoesNotBringItBack(t *testing.T) {
 		p.deliver()
 		<-p.landed
 
-		s := search{c: w.a.Client, key: key, held: l}
-		value, err := w.a.view.encode(read, time.Now(), 0)
-		require.NoError(t, err)
-		kind, err := s.fill(t.Context(), value, time.Hour)
-		require.NoError(t, err)
-		require.Equal(t, EventFilled, kind)
+		require.True(t, w.a.fillWith(t, l, w.a.entry(t, read)))
 		assert.Equal(t, "old", w.get(t, w.b))
 	})
 
