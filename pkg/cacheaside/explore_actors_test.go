@@ -127,12 +127,14 @@ func (r *exploredRun) got(a *actor, key string, l exploredLoad, err error) {
 	switch {
 	case errors.Is(err, errExploredLoad):
 		r.note(a, "get %s: the load failed", key)
+	case errors.Is(err, ErrNotFound) && a.floor[key].known == 0:
+		r.note(a, "get %s: not found", key)
 	case err != nil:
 		r.fail("%s: get %s: %v", a.name, key, err)
 	case l.Key != key:
 		r.fail("%s: get %s returned the value of %q", a.name, key, l.Key)
-	case l.Began < a.floor[key]:
-		r.fail("%s began after %d deletes of %s, and got a value that was loaded after %d", a.name, a.floor[key], key, l.Began)
+	case l.Began < a.floor[key].deleted:
+		r.fail("%s began after %d deletes of %s, and got a value that was loaded after %d", a.name, a.floor[key].deleted, key, l.Began)
 	default:
 		r.note(a, "get %s: %s's version %d", key, l.By, l.Version)
 	}
@@ -150,6 +152,7 @@ func (r *exploredRun) commit(a *actor, key string) {
 func (r *exploredRun) wasDeleted(a *actor, key string) {
 	r.mu.Lock()
 	r.rows[key].deleted++
+	r.rows[key].known = r.rows[key].version
 	r.rows[key].owed = false
 	r.mu.Unlock()
 	r.note(a, "deleted")

@@ -8,6 +8,9 @@ import (
 // checkEntries looks at what a Get that begins now would find.
 func (r *exploredRun) checkEntries() {
 	for key, raw := range r.raw() {
+		if isAbsent(raw) && r.rows[key].known > 0 {
+			r.fail("%s %s before version %d was deleted for", key, holdsAbsence, r.rows[key].known)
+		}
 		l, ok := valueIn(raw)
 		if !ok {
 			continue
@@ -70,3 +73,8 @@ func (r *exploredRun) checkEnd(mayLease bool) {
 		}
 	}
 }
+
+const holdsAbsence = "holds that there is nothing, loaded"
+
+// isAbsent reports whether an entry says that there is no row.
+func isAbsent(raw string) bool { return len(raw) == headerLen && raw[0] == valueTag && raw[10]&1 != 0 }

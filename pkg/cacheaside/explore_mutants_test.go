@@ -1,5 +1,10 @@
 package cacheaside
 
+import (
+	"slices"
+	"strings"
+)
+
 // What goes wrong without a mechanism: a value that was deleted is read, or only work is lost.
 const (
 	goesStale  = "holds a value that was loaded after"
@@ -36,19 +41,14 @@ func mutate(s scenario, breaks string, change func(m *mutant)) scenario {
 	return s
 }
 
-// fills makes source the beginning of the script.
+// fills puts source before the script.
 func fills(source string) func(m *mutant) {
 	return func(m *mutant) {
-		m.client = func(c *Client) { c.fill = newScript(source + "\n" + rest(source)) }
+		if !strings.HasSuffix(source, "end ") { // then the script would follow its return
+			source = "do " + source + " end "
+		}
+		m.client = func(c *Client) { c.fill = newScript(source + fillSource) }
 	}
-}
-
-// rest is the script as it is, unless nothing may follow source.
-func rest(source string) string {
-	if source == releaseAlways || source == replaceAlways {
-		return fillSource
-	}
-	return ""
 }
 
 func claims(m *mutant) {
@@ -74,4 +74,13 @@ func detached() scenario {
 // failedLate is a load that fails after its lease ended and another took it.
 func failedLate() scenario {
 	return scenario{processes: 2, actors: []actor{aFailingReader("R1", 0), aReader("R2", 1), leasesEnd()}}
+}
+
+// rewrite replaces every argument that is a lease.
+func rewrite(args []any, with lease) {
+	for i, arg := range args {
+		if raw, ok := arg.([]byte); ok && len(raw) == leaseLen && raw[0] == leaseTag {
+			args[i] = slices.Clone(with[:])
+		}
+	}
 }

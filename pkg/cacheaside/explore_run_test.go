@@ -29,7 +29,7 @@ type actor struct {
 	changes bool // what loaders read, or how often it was deleted
 	lazy    bool // its start is a step of its own, because it touches what its process remembers
 	begun   bool
-	floor   map[string]int // how many deletes of each key had returned when it began
+	floor   map[string]exploredRow // the rows when it began
 	done    bool
 }
 
@@ -54,6 +54,7 @@ type exploredLoad struct {
 type exploredRow struct {
 	version int
 	deleted int  // deletes that returned success
+	known   int  // the version at the last of them
 	owed    bool // a commit's delete has not
 }
 
@@ -77,11 +78,15 @@ type exploredRun struct {
 	history  map[string][]string // what each process, or other program, did and saw
 	ends     map[string]time.Duration
 	redisNow time.Duration // how far the Redis was moved forward
+	nap      time.Duration // that the current step takes
 	trace    []string
 	wrong    []string
 }
 
-type actorKey struct{}
+type (
+	actorKey struct{}
+	runKey   struct{}
+)
 
 // before is the hook of every Client, and of the explorer's own steps.
 func (r *exploredRun) before(ctx context.Context, s step, key string) {
@@ -90,6 +95,9 @@ func (r *exploredRun) before(ctx context.Context, s step, key string) {
 		a = &actor{name: "background", process: -1}
 	}
 	r.park(a, s, key)
+	if r.w.mutant.after != nil && a.process >= 0 {
+		r.w.mutant.after(r.clients[a.process])
+	}
 }
 
 func (r *exploredRun) park(a *actor, s step, key string) {
@@ -121,7 +129,7 @@ func (r *exploredRun) start() {
 			if a.lazy {
 				r.park(a, "start", "")
 			}
-			a.do(context.WithValue(r.ctx, actorKey{}, a), r, a)
+			a.do(context.WithValue(context.WithValue(r.ctx, runKey{}, r), actorKey{}, a), r, a)
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			a.done = true
@@ -172,9 +180,18 @@ func (r *exploredRun) possible() (labels []string) {
 // alone reports whether t's step makes no difference to the others' next steps, nor they to it, so that no other order
 // needs to be tried: a load in a process of its own, after the last commit and delete. mu is held.
 func (r *exploredRun) alone(t *thread) bool {
-	return t.step == stepLoad && !slices.ContainsFunc(r.actors, func(a *actor) bool {
+	return t.step == stepLoad && !r.anyOwed() && !slices.ContainsFunc(r.actors, func(a *actor) bool {
 		return a != t.actor && (!a.done && a.changes || r.active(a) && a.process == t.actor.process)
 	})
+}
+
+func (r *exploredRun) anyOwed() bool {
+	for _, row := range r.rows {
+		if row.owed {
+			return true
+		}
+	}
+	return false
 }
 
 // active reports whether a, or what it began, is not done. mu is held.
@@ -213,6 +230,11 @@ func (r *exploredRun) take(label string) bool {
 	synctest.Wait()
 	if t.step == stepWait && !over {
 		time.Sleep(explorePause)
+		synctest.Wait()
+	}
+	if r.nap > 0 {
+		time.Sleep(r.nap)
+		r.nap = 0
 		synctest.Wait()
 	}
 	r.checkEntries()

@@ -18,6 +18,10 @@ func explored() map[string]scenario {
 		"miss and delete of one process": {
 			processes: 1, actors: []actor{lazily(aReader("R1", 0)), lazily(aReader("R2", 0)), aDeleter("D", 0)},
 		},
+		"reply of the fill": {
+			processes: 2, replies: true, actors: []actor{lazily(aReader("R1", 0)), lazily(aReader("R2", 0)), aWriter(1)},
+		},
+		"delete without a reply":    owedDelete(),
 		"failed load":               failedLoad(),
 		"undecodable":               undecodable(),
 		"foreign bytes meanwhile":   {processes: 3, actors: []actor{aReader("R1", 0), aReader("R2", 1), aWriter(2), foreignBytes("F")}},
@@ -71,4 +75,21 @@ func lostLease() scenario {
 		}
 	}))
 	return s
+}
+
+// owedDelete loses the first delete, which is tried again in the background.
+func owedDelete() scenario {
+	lost := false
+	return scenario{
+		processes: 2, before: func(*exploredRun) { lost = false },
+		lose: func(_ *exploredRun, _ *actor, args []any) bool {
+			first := !lost && args[0] == "unlink"
+			lost = lost || first
+			return first
+		},
+		actors: []actor{
+			aReader("R1", 0), aReader("R2", 0), aWriter(1),
+			anEvent("the retry's pause", func(_ context.Context, r *exploredRun) { r.nap = longestRetry }),
+		},
+	}
 }

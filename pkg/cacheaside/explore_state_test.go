@@ -17,11 +17,11 @@ func (a *actor) memory() string {
 
 // begin notes what an actor that begins now must know of. mu is held.
 func (r *exploredRun) begin(a *actor) {
-	a.begun, a.floor = true, map[string]int{}
+	a.begun, a.floor = true, map[string]exploredRow{}
 	for key, row := range r.rows {
-		a.floor[key] = row.deleted
+		a.floor[key] = *row
+		r.remember(a, fmt.Sprintf("%s began after %d deletes, of version %d", key, row.deleted, row.known))
 	}
-	r.remember(a, fmt.Sprint("after deletes: ", a.floor))
 }
 
 // remember adds to what a's process knows. mu is held.
@@ -44,7 +44,7 @@ func (r *exploredRun) fail(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	what := fmt.Sprintf(format, args...)
-	if r.free || !strings.Contains(what, r.w.breaks) {
+	if r.free || !strings.Contains(what, r.w.mutant.breaks) {
 		return
 	}
 	r.trace = append(r.trace, "    WRONG: "+what)

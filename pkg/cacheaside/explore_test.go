@@ -24,13 +24,23 @@ type scenario struct {
 	before    func(r *exploredRun) // the first step
 	options   func(o *Options)
 	policy    func(p *Policy)
+	view      func(c *Client, p Policy) *View[exploredLoad]
 	lose      func(r *exploredRun, a *actor, args []any) bool // whether the command never gets its reply
 	mayLease  bool                                            // a lease may be left over at the end
+	replies   bool                                            // replies of scripts are steps of their own
 	mutant    mutant
+}
+
+func (s *scenario) viewOf(c *Client, p Policy) *View[exploredLoad] {
+	if s.view != nil {
+		return s.view(c, p)
+	}
+	return For[exploredLoad](c, p)
 }
 
 // mutant takes one mechanism away, and says what must come of it.
 type mutant struct {
+	after  func(c *Client) // before every command and load
 	breaks string
 	client func(c *Client)
 	wire   func(r *exploredRun, a *actor, args []any) // changes what is sent
@@ -157,7 +167,7 @@ func (e *explorer) backtrack() bool {
 
 func TestNoScheduleReturnsWhatWasDeleted(t *testing.T) {
 	t.Parallel()
-	for name, s := range explored() {
+	for name, s := range allExplored() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			found := explore(t, s)
@@ -169,7 +179,7 @@ func TestNoScheduleReturnsWhatWasDeleted(t *testing.T) {
 
 func TestTheExplorerCatchesEveryMutant(t *testing.T) {
 	t.Parallel()
-	for name, s := range mutants() {
+	for name, s := range allMutants() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			found := explore(t, s)

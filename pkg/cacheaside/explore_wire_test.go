@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,20 +20,20 @@ const exploreKey = "k"
 // exploreWorld is what the runs of one scenario share: a Redis and the connections to it, all in memory, so that
 // synctest knows when everybody is blocked.
 type exploreWorld struct {
-	keys   []string
-	redis  *miniredis.Miniredis
-	conns  []*redis.Client // one for each process
-	other  *redis.Client   // of programs that know nothing of this package
-	run    *exploredRun    // the current one
-	known  map[string]bool // scripts, by hash
-	breaks string          // what a mutant is wanted for
-	tap    func(r *exploredRun, a *actor, args []any)
-	lose   func(r *exploredRun, a *actor, args []any) bool
+	keys    []string
+	redis   *miniredis.Miniredis
+	conns   []*redis.Client // one for each process
+	other   *redis.Client   // of programs that know nothing of this package
+	run     *exploredRun    // the current one
+	known   map[string]bool // scripts, by hash
+	mutant  mutant
+	replies bool // replies of scripts are steps
+	lose    func(r *exploredRun, a *actor, args []any) bool
 }
 
 func newExploreWorld(t *testing.T, s *scenario) *exploreWorld {
 	t.Helper()
-	w := &exploreWorld{keys: s.keys, redis: miniredis.NewMiniRedis(), known: map[string]bool{}, tap: s.mutant.wire, breaks: s.mutant.breaks, lose: s.lose}
+	w := &exploreWorld{keys: s.keys, redis: miniredis.NewMiniRedis(), known: map[string]bool{}, mutant: s.mutant, lose: s.lose, replies: s.replies}
 	if w.keys == nil {
 		w.keys = []string{exploreKey}
 	}
@@ -105,7 +104,7 @@ func (w *exploreWorld) newRun(t *testing.T, s *scenario) *exploredRun {
 		if s.policy != nil {
 			s.policy(&p)
 		}
-		r.clients, r.views = append(r.clients, c), append(r.views, For[exploredLoad](c, p))
+		r.clients, r.views = append(r.clients, c), append(r.views, s.viewOf(c, p))
 	}
 	if s.before != nil {
 		s.before(r)
@@ -131,6 +130,9 @@ func (w *exploreWorld) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		err := next(ctx, cmd)
 		w.answered(a, cmd)
+		if a != nil && w.replies && cmd.Name() == "evalsha" {
+			w.run.before(ctx, "reply", "")
+		}
 		return err
 	}
 }
@@ -141,6 +143,10 @@ func (w *exploreWorld) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 		var a *actor
 		for _, cmd := range cmds {
 			a = w.sent(ctx, cmd)
+			if a != nil && w.lose != nil && w.lose(w.run, a, cmd.Args()) {
+				cmd.SetErr(lostReplyError{})
+				return lostReplyError{}
+			}
 		}
 		err := next(ctx, cmds)
 		for _, cmd := range cmds {
@@ -163,8 +169,8 @@ func (w *exploreWorld) sent(ctx context.Context, cmd redis.Cmder) *actor {
 	if !ok || w.run == nil {
 		return nil
 	}
-	if w.tap != nil {
-		w.tap(w.run, a, cmd.Args())
+	if w.mutant.wire != nil {
+		w.mutant.wire(w.run, a, cmd.Args())
 	}
 	r := w.run
 	r.mu.Lock()
@@ -284,13 +290,4 @@ func (r *exploredRun) raw() map[string]string {
 		}
 	}
 	return found
-}
-
-// rewrite replaces every argument that is a lease.
-func rewrite(args []any, with lease) {
-	for i, arg := range args {
-		if raw, ok := arg.([]byte); ok && len(raw) == leaseLen && raw[0] == leaseTag {
-			args[i] = slices.Clone(with[:])
-		}
-	}
 }
