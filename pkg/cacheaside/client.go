@@ -48,7 +48,7 @@ func New(rdb redis.UniversalClient, opts Options) (*Client, error) {
 		fill:    newScript(fillSource),
 		claim:   newScript(claimSource),
 		flights: newFlights(),
-		loads:   bulkhead.New[any](uint(opts.MaxLoads)), //nolint:gosec // is positive
+		loads:   bulkhead.New[any](uint(opts.MaxLoads)),
 	}
 	c.redis = redisBreaker{newBreaker(opts.BreakAfter, opts.BreakFor, func(open bool) {
 		opts.Observer.Observe(Event{Kind: openOrClosed(open), Err: ErrRedisOpen})

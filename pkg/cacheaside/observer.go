@@ -82,7 +82,8 @@ const (
 	// which. The entry may be stale until its TTL.
 	EventOwedDropped
 
-	eventKinds
+	// Kinds is the number after the last kind.
+	Kinds
 )
 
 func openOrClosed(open bool) EventKind {
@@ -92,7 +93,7 @@ func openOrClosed(open bool) EventKind {
 	return EventClosed
 }
 
-var eventNames = [eventKinds]string{ //nolint:gochecknoglobals // constant
+var eventNames = [Kinds]string{ //nolint:gochecknoglobals // constant
 	EventHit:          "hit",
 	EventHitAbsent:    "hit_absent",
 	EventStale:        "stale",
@@ -117,7 +118,7 @@ var eventNames = [eventKinds]string{ //nolint:gochecknoglobals // constant
 
 // String returns the kind's name in snake case, such as "owed_dropped".
 func (k EventKind) String() string {
-	if k <= 0 || k >= eventKinds {
+	if k <= 0 || k >= Kinds {
 		return "unknown"
 	}
 	return eventNames[k]

@@ -45,7 +45,10 @@ func (b *breaker) allow() bool {
 	return !b.failing.Load() || b.circuit.TryAcquirePermit()
 }
 
-func (b *breaker) isOpen() bool { return b.failing.Load() && b.circuit.IsOpen() }
+// isOpen reports whether not even a trial is due.
+func (b *breaker) isOpen() bool {
+	return b.failing.Load() && b.circuit.IsOpen() && b.circuit.RemainingDelay() > 0
+}
 
 func (b *breaker) record(failed bool) {
 	switch {

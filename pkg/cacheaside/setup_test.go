@@ -205,3 +205,11 @@ func naive(t *testing.T, rdb *redis.Client, load func(context.Context) (string, 
 }
 
 func nothing() {}
+
+// check is require.NoError for goroutines.
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -145,7 +145,8 @@ func (c *Client) start(ctx context.Context, searches []*search) {
 func (v *View[T]) arrive(key string, first look, o outcome, started time.Time) (value T, err error, ok bool) { //nolint:revive // ok is last, as usual
 	switch {
 	case o.err != nil:
-		return v.rescue(key, first, o.err, started)
+		value, err = v.rescue(key, first, o.err, started)
+		return value, err, true
 	case o.own:
 		value, ok = o.value.(T)
 		return value, nil, ok || o.value == nil
@@ -164,17 +165,17 @@ func (v *View[T]) arrive(key string, first look, o outcome, started time.Time) (
 
 // rescue returns the old value that this read found, if there is one and the policy allows it, instead of a load's
 // error.
-func (v *View[T]) rescue(key string, first look, failure error, started time.Time) (value T, err error, ok bool) { //nolint:revive // as arrive
+func (v *View[T]) rescue(key string, first look, failure error, started time.Time) (value T, err error) {
 	if v.policy.StaleIfError == 0 || errors.Is(failure, ErrNotFound) || first.raw == nil {
-		return value, failure, true
+		return value, failure
 	}
 	old, verdict, err := v.read(first.raw, started)
 	_, h, _ := parse(first.raw)
 	if err != nil || verdict < verdictClaimed || !v.policy.stale(h, time.Now()) {
-		return value, failure, true
+		return value, failure
 	}
 	v.c.opts.Observer.Observe(Event{Kind: EventStaleIfError, Key: key, Err: failure, Took: time.Since(started)})
-	return old, nil, true
+	return old, nil
 }
 
 // read returns the value in raw and whether it may be used. The error is ErrNotFound, or says why raw is foreign.
@@ -221,10 +222,14 @@ func (v *View[T]) source(ctx context.Context, load Loader[T]) *source {
 // loaded encodes a value. A codec that panics is a value that can't be encoded.
 func (v *View[T]) loaded(value T, err error) (l loaded) {
 	l = loaded{value: value, err: err}
-	if err == nil {
-		l.payload, l.unencoded = call(context.Background(), func(context.Context) ([]byte, error) { //nolint:forbidigo,contextcheck // not used
-			return v.policy.Codec.Marshal(value)
-		})
+	if err != nil {
+		return l
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			l.unencoded = fmt.Errorf("the codec panicked: %v", p)
+		}
+	}()
+	l.payload, l.unencoded = v.policy.Codec.Marshal(value)
 	return l
 }
