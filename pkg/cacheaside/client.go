@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -24,6 +25,9 @@ type Client struct {
 	fill    script // compares an entry with what was seen of it, and replaces it
 	claim   script // replaces a value that is not a string
 	owed    *owedDeletes
+	flights *flights
+	redis   redisBreaker
+	loads   bulkhead.Bulkhead[any]
 	hooks   hooks
 }
 
@@ -43,7 +47,12 @@ func New(rdb redis.UniversalClient, opts Options) (*Client, error) {
 		opts:    opts,
 		fill:    newScript(fillSource),
 		claim:   newScript(claimSource),
+		flights: newFlights(),
+		loads:   bulkhead.New[any](uint(opts.MaxLoads)),
 	}
+	c.redis = redisBreaker{newBreaker(opts.BreakAfter, opts.BreakFor, func(open bool) {
+		opts.Observer.Observe(Event{Kind: openOrClosed(open), Err: ErrRedisOpen})
+	})}
 	c.owed = &owedDeletes{
 		unlink:   c.unlink,
 		observer: opts.Observer,
@@ -55,11 +64,12 @@ func New(rdb redis.UniversalClient, opts Options) (*Client, error) {
 	return c, nil
 }
 
-// Close stops the background retry of owed deletes and waits for it; keys still owed are reported as
-// [EventOwedDropped]. Reads and writes keep working, but a delete that fails from then on is not retried. The Redis
-// client stays open.
+// Close stops the background retry of owed deletes and waits for it and for the loads under way; keys still owed are
+// reported as [EventOwedDropped]. Reads and writes keep working, but a delete that fails from then on is not retried. The
+// Redis client stays open.
 func (c *Client) Close() {
 	c.owed.close()
+	c.flights.wait()
 }
 
 // bounded makes rdb respect d. Unless ContextTimeoutEnabled is set, go-redis ignores the deadlines of contexts while it
@@ -86,15 +96,24 @@ const (
 	stepRelease step = "release"
 	stepWait    step = "wait"
 	stepDelete  step = "delete"
+	stepClaim   step = "claim" // the right to replace a value
+	stepRenew   step = "renew" // a lease
 )
 
 // hooks are set by tests only, before the Client is used.
 type hooks struct {
 	before func(ctx context.Context, s step, key string)
+	after  func(s step, key string) // Redis has answered, and nobody has seen the reply
 }
 
 func (h hooks) at(ctx context.Context, s step, key string) {
 	if h.before != nil {
 		h.before(ctx, s, key)
+	}
+}
+
+func (h hooks) answered(s step, key string) {
+	if h.after != nil {
+		h.after(s, key)
 	}
 }

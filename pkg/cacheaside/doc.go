@@ -24,7 +24,17 @@
 // includes values that this read waited for while another held the lease. A read that gives up waiting, or finds Redis
 // unreachable, loads for itself, returns that, and fills nothing.
 //
+// Reads of one process that miss the same key share one load. A read takes what another loaded only if it came before
+// that load began, or before the fill that Redis accepted was sent; otherwise a delete may have been done in between, and
+// it loads again, once. Refreshes, batches, merged misses and absence are filled by the same compare-and-set.
+//
 // The technique is the lease of "Scaling Memcache at Facebook" (NSDI 2013) with the lease kept in the entry.
+//
+// # Two versions of T
+//
+// While two versions of a program run, both read what either wrote. Fields that were added to a JSON object are zero in
+// values that the old version loaded. If that will not do, or the new version cannot read the old values (each would then
+// replace the other's, at a load each), give the new version other keys, such as "user:v2:42", and let writes delete both.
 //
 // # What is exempt
 //

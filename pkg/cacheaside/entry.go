@@ -15,7 +15,12 @@ const (
 	leaseLen  = 1 + 16
 	headerLen = 1 + 1 + 8 + 1 + 8 + 8 + 4 + 8 // fill.lua compares this many bytes
 
-	formatJSON = 1
+	formatJSON   = 1
+	formatRaw    = 2
+	formatCustom = 3
+
+	flagAbsent  = 1 << 0 // the loader found nothing; no payload
+	flagClaimed = 1 << 1 // somebody loads a newer value, until the soft expiry at the latest
 )
 
 // A lease is the right to fill one entry once. Its nonce goes on the wire at most once (see onceCmd): a copy that
@@ -91,7 +96,7 @@ func parse(raw []byte) (k kind, h header, payload []byte) {
 	h.softExpiry = millis(raw[19:])
 	h.loadCost = time.Duration(binary.BigEndian.Uint32(raw[27:])) * time.Microsecond
 	copy(h.stamp[:], raw[31:])
-	if h.format != formatJSON || h.flags != 0 {
+	if h.format < formatJSON || h.format > formatCustom || h.flags&^(flagAbsent|flagClaimed) != 0 {
 		return kindForeign, header{}, nil
 	}
 	return kindValue, h, raw[headerLen:]

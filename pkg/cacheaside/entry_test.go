@@ -17,6 +17,9 @@ const (
 	goldenLease = "4c" + "000102030405060708090a0b0c0d0e0f"
 	goldenValue = "56" + "01" + "a0a1a2a3a4a5a6a7" + "00" + "0000019b76daa923" + "0000000000000000" + "00000bb8" + "0000000000000000" +
 		"7b226e616d65223a22416461227d"
+	goldenAbsent = "56" + "01" + "a0a1a2a3a4a5a6a7" + "01" + "0000019b76daa923" + "0000000000000000" + "00000bb8" + "0000000000000000"
+	goldenClaim  = "56" + "01" + "a0a1a2a3a4a5a6a7" + "02" + "0000019b76daa923" + "0000019b76dad033" + "00000bb8" + "0000000000000000" +
+		"7b226e616d65223a22416461227d"
 )
 
 func goldenHeader() header {
@@ -30,7 +33,7 @@ func goldenHeader() header {
 
 func TestEntriesHaveTheDocumentedBytes(t *testing.T) {
 	t.Parallel()
-	payload, err := jsonCodec[map[string]string]{}.encode(map[string]string{"name": "Ada"})
+	payload, err := JSON{}.Marshal(map[string]string{"name": "Ada"})
 	require.NoError(t, err)
 	raw := appendValue(nil, goldenHeader(), payload)
 	assert.Equal(t, goldenValue, hex.EncodeToString(raw))
@@ -51,6 +54,15 @@ func TestEntriesHaveTheDocumentedBytes(t *testing.T) {
 	assert.Equal(t, kindLease, kind)
 }
 
+func TestFlaggedEntriesHaveTheDocumentedBytes(t *testing.T) {
+	t.Parallel()
+	absent, claimed := goldenHeader(), goldenHeader()
+	absent.flags, claimed.flags = flagAbsent, flagClaimed
+	claimed.softExpiry = claimed.loadedAt.Add(10 * time.Second)
+	assert.Equal(t, goldenAbsent, hex.EncodeToString(appendValue(nil, absent, nil)))
+	assert.Equal(t, goldenClaim, hex.EncodeToString(appendValue(nil, claimed, []byte(`{"name":"Ada"}`))))
+}
+
 func TestTheScriptComparesAWholeHeader(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, 39, headerLen)
@@ -68,6 +80,8 @@ func TestTheProtocolIsDocumentedAsItIs(t *testing.T) {
 	bytes := strings.ReplaceAll(text, " ", "")
 	assert.Contains(t, bytes, "\n"+goldenLease+"\n")
 	assert.Contains(t, bytes, "\n"+goldenValue+"\n")
+	assert.Contains(t, bytes, "\n"+goldenAbsent+"\n")
+	assert.Contains(t, bytes, "\n"+goldenClaim+"\n")
 }
 
 func TestLoadCostSaturates(t *testing.T) {
@@ -94,7 +108,7 @@ func TestNoncesAndFillIDsAreNeverReused(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{goldenLease, goldenValue, "", "4c", "56", strings.Repeat("ff", 39), "5601" + strings.Repeat("ff", 8) + "00" + strings.Repeat("80", 28)} {
+	for _, seed := range []string{goldenLease, goldenValue, goldenAbsent, goldenClaim, "", "4c", "56", strings.Repeat("ff", 39), "5601" + strings.Repeat("ff", 8) + "00" + strings.Repeat("80", 28)} {
 		raw, err := hex.DecodeString(seed)
 		require.NoError(f, err)
 		f.Add(raw)
@@ -109,8 +123,10 @@ func FuzzParse(f *testing.F) {
 		case kindForeign:
 			assert.Nil(t, payload)
 		}
-		v := &View[map[string]int]{codec: jsonCodec[map[string]int]{}}
-		if _, ok := v.decode(&search{}, raw); ok {
+		p, err := newPolicy(Policy{}, nil)
+		require.NoError(t, err)
+		v := &View[map[string]int]{policy: p}
+		if _, verdict, _ := v.read(raw, time.Now()); verdict.usable() {
 			assert.Equal(t, kindValue, kind)
 		}
 	})

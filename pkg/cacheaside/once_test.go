@@ -30,12 +30,7 @@ func Test46ALateCopyOfALeaseDoesNotBringItBack(t *testing.T) {
 		p.deliver()
 		<-p.landed
 
-		s := search{c: w.a.Client, key: key, held: l}
-		value, err := w.a.view.encode(read, time.Now(), 0)
-		require.NoError(t, err)
-		kind, err := s.fill(t.Context(), value, time.Hour)
-		require.NoError(t, err)
-		require.Equal(t, EventFilled, kind)
+		require.True(t, w.a.fillWith(t, l, w.a.entry(t, read)))
 		assert.Equal(t, "old", w.get(t, w.b))
 	})
 
@@ -72,6 +67,36 @@ func (p *proxy) leases() (found [][]byte) {
 	return found
 }
 
+// everyLease is leases for requests that hold several.
+func (p *proxy) everyLease() (found [][]byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.requests {
+		for {
+			i := bytes.Index(r, []byte("$17\r\nL"))
+			if i < 0 {
+				break
+			}
+			found = append(found, r[i+5:][:leaseLen])
+			r = r[i+5+leaseLen:]
+		}
+	}
+	return found
+}
+
+// clusterOf is a client of a cluster of one node.
+func clusterOf(t *testing.T, addr string, timeout time.Duration) redis.UniversalClient {
+	t.Helper()
+	c := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: []string{addr}, ContextTimeoutEnabled: true, ReadTimeout: timeout,
+		ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+			return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: addr}}}}, nil
+		},
+	})
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 func distinct(all [][]byte) int {
 	seen := map[string]bool{}
 	for _, one := range all {
@@ -102,14 +127,7 @@ func TestALeaseGoesOnTheWireOnceWhateverTheClient(t *testing.T) {
 		},
 		"cluster": func(t *testing.T, addr string) redis.UniversalClient {
 			t.Helper()
-			c := redis.NewClusterClient(&redis.ClusterOptions{
-				Addrs: []string{addr}, ContextTimeoutEnabled: true, ReadTimeout: timeout,
-				ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
-					return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: addr}}}}, nil
-				},
-			})
-			t.Cleanup(func() { _ = c.Close() })
-			return c
+			return clusterOf(t, addr, timeout)
 		},
 	}
 	for name, connectTo := range clients {

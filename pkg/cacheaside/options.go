@@ -15,16 +15,18 @@ const (
 	defaultDeleteTimeout = time.Second
 	defaultOwedKeys      = 10_000
 	defaultOwedFor       = time.Minute
+	defaultMaxLoads      = 128
+	defaultBreakAfter    = 5
 )
 
 // Options configure a [Client]. The zero value is the default.
 type Options struct {
-	// Lease is how long a load may take and still fill the entry. Readers of a key whose holder died cannot fill it for
-	// that long. At least 1 ms, default 5 s.
+	// Lease is how long other processes take a load for alive. It is renewed while the load runs, so loads may take longer
+	// and still fill the entry. Readers of a key whose holder died cannot fill it for that long. At least 1 ms, default 5 s.
 	Lease time.Duration
 
-	// MaxWait bounds how long a read waits for another's load of the same key before it loads for itself without
-	// filling. At most Lease; default 1 s, or Lease if that is shorter.
+	// MaxWait bounds how long a read waits for another process's load of the same key before it loads for itself without
+	// filling, and how long a load waits for one of MaxLoads to end. At most Lease; default 1 s, or Lease if that is shorter.
 	MaxWait time.Duration
 
 	// RedisTimeout bounds each Redis operation of a read, so that a Redis that hangs does not hang reads. With a
@@ -44,6 +46,18 @@ type Options struct {
 	// ReturnOwed makes Write return an error wrapping [ErrOwed] when the write was done and a delete was not. Default
 	// false: Write's error is the write's own.
 	ReturnOwed bool
+
+	// MaxLoads is how many calls of loaders run at a time; Get fails with [ErrTooManyLoads] when none ended for MaxWait. A
+	// loader that itself reads through the same Client needs two of them. Default 128.
+	MaxLoads int
+
+	// BreakAfter is how many operations of reads have to fail in a row for Redis to be left alone for BreakFor: reads then
+	// load without asking it, within MaxLoads. Answers of Redis are no failures, whatever they say. Deletes are always
+	// tried. Default 5; negative: never.
+	BreakAfter int
+
+	// BreakFor is how long Redis is left alone before one read tries it again. At least 1 ms, default 1 s.
+	BreakFor time.Duration
 
 	// Observer is told what happens. Default: nobody is.
 	Observer Observer
@@ -65,15 +79,23 @@ func (o Options) withDefaults() (Options, error) {
 	duration("RedisTimeout", &o.RedisTimeout, defaultRedisTimeout)
 	duration("DeleteTimeout", &o.DeleteTimeout, defaultDeleteTimeout)
 	duration("OwedFor", &o.OwedFor, defaultOwedFor)
+	duration("BreakFor", &o.BreakFor, defaultBreakFor)
 	if o.Lease >= time.Millisecond && o.MaxWait > o.Lease {
 		errs = append(errs, fmt.Errorf("option MaxWait is %v, longer than Lease, %v: a lease that old is gone; set MaxWait to at most Lease",
 			o.MaxWait, o.Lease))
 	}
-	switch {
-	case o.OwedKeys == 0:
-		o.OwedKeys = defaultOwedKeys
-	case o.OwedKeys < 0:
-		errs = append(errs, fmt.Errorf("option OwedKeys is %d: set it to 1 or more, or to 0 for the default of %d", o.OwedKeys, defaultOwedKeys))
+	number := func(name string, field *int, byDefault int) {
+		switch {
+		case *field == 0:
+			*field = byDefault
+		case *field < 0:
+			errs = append(errs, fmt.Errorf("option %s is %d: set it to 1 or more, or to 0 for the default of %d", name, *field, byDefault))
+		}
+	}
+	number("OwedKeys", &o.OwedKeys, defaultOwedKeys)
+	number("MaxLoads", &o.MaxLoads, defaultMaxLoads)
+	if o.BreakAfter == 0 {
+		o.BreakAfter = defaultBreakAfter
 	}
 	if o.Observer == nil {
 		o.Observer = ObserverFunc(func(Event) {})

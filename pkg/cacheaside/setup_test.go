@@ -162,6 +162,23 @@ func (w world) write(t *testing.T) {
 	}))
 }
 
+// entry is a value as p would store it.
+func (p process) entry(t *testing.T, value string) []byte {
+	t.Helper()
+	payload, err := JSON{}.Marshal(value)
+	require.NoError(t, err)
+	return p.view.policy.entry(payload, time.Now(), 0)
+}
+
+// fillWith fills the key as the holder of l would.
+func (p process) fillWith(t *testing.T, l lease, entry []byte) bool {
+	t.Helper()
+	o := p.fill.op(t.Context(), stepFill, key, false, l[:], entry, time.Hour.Milliseconds())
+	p.exec(t.Context(), []*op{o})
+	require.NoError(t, o.err)
+	return o.yes()
+}
+
 // once makes p run f once, right before its first command of kind s.
 func (p process) once(s step, f func()) {
 	var first sync.Once
@@ -188,3 +205,11 @@ func naive(t *testing.T, rdb *redis.Client, load func(context.Context) (string, 
 }
 
 func nothing() {}
+
+// check is require.NoError for goroutines.
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}

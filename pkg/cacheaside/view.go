@@ -4,154 +4,232 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 )
 
-const defaultTTL = 10 * time.Minute
-
-// ErrNotFound is what a loader returns, wrapped or not, for a thing that does not exist. Get returns it as it is and
-// stores nothing.
+// ErrNotFound is what a loader returns, wrapped or not, for a thing that does not exist. Get returns it, and remembers it
+// for [Policy.NegativeTTL].
 var ErrNotFound = errors.New("cacheaside: not found")
 
-// Policy says how one kind of entry is kept. The zero value is the default.
-type Policy struct {
-	// TTL is how long an entry lives after its fill. At least 1 ms, default 10 min. It bounds what goes stale in the
-	// cases that the guarantee exempts.
-	TTL time.Duration
-}
+var errNoLoader = errors.New("cacheaside: get: load is nil and the view has no LoadMany")
 
 // Loader reads one value from where it really is. It must read the primary, outside of transactions that began before
-// it was called, and return [ErrNotFound] for what does not exist.
+// it was called, and return [ErrNotFound] for what does not exist. Its context has the values of its caller's, but ends
+// with [Policy.LoadTimeout] only: others may wait for the same load.
 type Loader[T any] func(ctx context.Context) (T, error)
 
-// View reads entries that hold a T, encoded as JSON. It is safe for concurrent use and cheap to make.
+// View reads entries that hold a T. It is safe for concurrent use; make one for each kind of entry.
 type View[T any] struct {
-	c      *Client
-	policy Policy
-	codec  codec[T]
-	err    error // what is wrong with the policy
+	c        *Client
+	policy   policy
+	loadMany BatchLoader[T]
+	merge    *merging
+	err      error // what is wrong with the policy
 }
 
-// For returns a view of c's entries. An invalid policy is reported by every Get.
-func For[T any](c *Client, p Policy) *View[T] {
-	v := &View[T]{c: c, policy: p, codec: jsonCodec[T]{}}
-	switch {
-	case p.TTL == 0:
-		v.policy.TTL = defaultTTL
-	case p.TTL < time.Millisecond:
-		v.err = fmt.Errorf("cacheaside: Policy.TTL is %v: set it to 1ms or more, or to 0 for the default of %v", p.TTL, defaultTTL)
+// ViewOption is an option of [For] that depends on T.
+type ViewOption[T any] func(*View[T])
+
+// LoadMany gives the view a loader of many keys, which loads what Get misses: with [Policy.MergeWindow] many at a time,
+// and wherever Get is called with a nil loader.
+func LoadMany[T any](load BatchLoader[T]) ViewOption[T] {
+	return func(v *View[T]) { v.loadMany = load }
+}
+
+// For returns a view of c's entries. An invalid policy is reported by every Get and GetMany.
+func For[T any](c *Client, p Policy, opts ...ViewOption[T]) *View[T] {
+	v := &View[T]{c: c}
+	v.policy, v.err = newPolicy(p, c.opts.Observer.Observe)
+	for _, opt := range opts {
+		opt(v)
 	}
+	if p.MergeWindow > 0 && v.loadMany == nil {
+		v.err = errors.Join(v.err, errors.New("cacheaside: Policy.MergeWindow is set without a loader of many keys: "+
+			"give For the option LoadMany, or set MergeWindow to 0"))
+	}
+	v.merge = &merging{c: c, window: p.MergeWindow}
 	return v
 }
 
-// PanicError is what Get returns when the loader panicked.
-type PanicError struct {
-	Value any    // what the loader panicked with
-	Stack []byte // of the panic; not part of Error
-}
-
-func (e *PanicError) Error() string {
-	return fmt.Sprintf("cacheaside: the loader panicked: %v", e.Value)
-}
-
-// Unwrap returns the value of the panic if it is an error.
-func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
-	return err
-}
-
 // Get returns the value under key, from Redis or else from load, whose value it stores unless the key was deleted
-// meanwhile. When another reader, in any process, is loading the key, Get waits for it for up to [Options.MaxWait].
+// meanwhile. When another reader is loading the key, in this process or another, Get waits for it: for another process
+// for up to [Options.MaxWait], then it loads without storing. A value that others loaded is returned only if that cannot
+// be older than a delete that was done before this Get began; otherwise this Get loads too, once at most.
 //
-// load runs in this goroutine with ctx, at most once. Its error is returned as it is; a panic becomes a [*PanicError].
-// Get fails otherwise only when ctx is done. Trouble with Redis never fails it: after at most a few times
-// [Options.RedisTimeout] it calls load.
+// load runs in a goroutine of its own. It goes on when ctx is done, for others and for the cache. Its error is returned
+// as it is; a panic becomes a [*PanicError], and so does either for the reads that waited for it. Get fails otherwise only
+// when ctx is done, with [ErrTooManyLoads] or with [ErrLoaderOpen]. Trouble with Redis never fails it: after at most a
+// few times [Options.RedisTimeout] it calls load.
 func (v *View[T]) Get(ctx context.Context, key string, load Loader[T]) (T, error) {
 	var zero T
-	if v.err != nil {
+	switch {
+	case v.err != nil:
 		return zero, v.err
+	case load == nil && v.loadMany == nil:
+		return zero, errNoLoader
+	case ctx.Err() != nil:
+		return zero, fmt.Errorf("cacheaside: get: %w", ctx.Err())
 	}
-	s := &search{c: v.c, key: key, started: time.Now()}
-	at := s.get(ctx)
-	value, ok := v.decode(s, at.raw)
-	if ok {
-		v.c.opts.Observer.Observe(Event{Kind: EventHit, Key: key, Took: time.Since(s.started)})
-		return value, nil
+	started := time.Now()
+	at := v.c.get(ctx, key, started)
+	if at.raw != nil {
+		value, verdict, err := v.read(at.raw, started)
+		if verdict.usable() {
+			v.hit(ctx, key, at.raw, verdict, load, err, started)
+			return value, err
+		}
 	}
-	found, err := s.run(ctx, at, func(raw []byte) bool {
-		value, ok = v.decode(s, raw)
-		return ok
-	})
+	if ctx.Err() != nil {
+		return zero, fmt.Errorf("cacheaside: get: %w", ctx.Err())
+	}
+	return v.miss(ctx, key, at, load, started)
+}
+
+// hit reports a read that its first look answered, and has the value refreshed if it is due.
+func (v *View[T]) hit(ctx context.Context, key string, raw []byte, verdict verdict, load Loader[T], err error, started time.Time) {
+	kind := EventHit
 	switch {
 	case err != nil:
-		return zero, fmt.Errorf("cacheaside: get: %w", err)
-	case found == foundValue:
-		v.c.opts.Observer.Observe(Event{Kind: EventWaited, Key: key, Took: time.Since(s.started)})
-		return value, nil
+		kind = EventHitAbsent
+	case verdict == verdictDue:
+		kind = EventStale
+		v.c.refresh(ctx, key, raw, v.source(ctx, load))
 	}
-	return v.load(ctx, s, found, load)
+	v.c.opts.Observer.Observe(Event{Kind: kind, Key: key, Took: time.Since(started)})
 }
 
-// decode returns the value in raw, if there is one that this view can read; s keeps the reason why not.
-func (v *View[T]) decode(s *search, raw []byte) (value T, ok bool) {
-	kind, h, payload := parse(raw)
-	switch {
-	case kind == kindValue && h.format == v.codec.format():
-		value, s.why = v.codec.decode(payload)
-		return value, s.why == nil
-	case kind != kindLease:
-		s.why = errFormat
-	}
-	return value, false
-}
-
-// load calls the loader and, if the search ended with a lease, fills the entry.
-func (v *View[T]) load(ctx context.Context, s *search, found found, load Loader[T]) (value T, err error) {
-	began := time.Now()
-	var entry []byte
-	if found == foundLease {
-		// Also when the loader ends the goroutine: whoever waits for the lease would wait for nothing.
-		defer func() {
-			if entry == nil {
-				s.release(ctx)
-			}
-		}()
-	}
-	v.c.hooks.at(ctx, stepLoad, s.key)
-	value, err = call(ctx, load)
-	cost := time.Since(began)
+// miss joins or begins a flight; at is what the first look found.
+func (v *View[T]) miss(ctx context.Context, key string, at look, load Loader[T], started time.Time) (T, error) {
+	w := newWaiter(nil)
+	f := v.depart(ctx, key, at, load, w)
+	o, err := f.await(ctx, w)
 	if err != nil {
-		v.c.opts.Observer.Observe(Event{Kind: EventLoadFailed, Key: s.key, Err: err, Took: cost})
+		var zero T
+		return zero, fmt.Errorf("cacheaside: get: %w", err)
+	}
+	value, err, ok := v.arrive(key, at, o, started)
+	if ok {
 		return value, err
 	}
-	done := Event{Kind: EventNotFilled, Key: s.key, Err: s.why, Took: cost}
-	if found == foundLease {
-		entry, done.Err = v.encode(value, began, cost)
+	// Another kind of view loaded it. This one replaces what it can't read.
+	w = newWaiter(v.source(ctx, load))
+	f = v.c.flights.alone(key, w)
+	v.c.start(ctx, []*search{v.c.newSearch(f, look{unknown: true})})
+	if o, err = f.await(ctx, w); err != nil {
+		return value, fmt.Errorf("cacheaside: get: %w", err)
 	}
-	if entry != nil {
-		done.Kind, done.Err = s.fill(ctx, entry, v.policy.TTL)
-	}
-	v.c.opts.Observer.Observe(done)
-	return value, nil
+	value, err, _ = v.arrive(key, at, o, started)
+	return value, err
 }
 
-func (v *View[T]) encode(value T, began time.Time, cost time.Duration) ([]byte, error) {
-	payload, err := v.codec.encode(value)
+// depart makes w wait for the key, and begins what it waits for unless that is under way.
+func (v *View[T]) depart(ctx context.Context, key string, at look, load Loader[T], w *waiter) *flight {
+	if v.policy.MergeWindow > 0 {
+		return v.merge.depart(ctx, key, at, w, func(ctx context.Context) *source { return v.sourceMany(ctx, v.loadMany) })
+	}
+	w.src = v.source(ctx, load)
+	f, first := v.c.flights.join(key, w)
+	if first {
+		v.c.start(ctx, []*search{v.c.newSearch(f, at)})
+	}
+	return f
+}
+
+// start flies searches in the background, with ctx's values only.
+func (c *Client) start(ctx context.Context, searches []*search) {
+	ctx = context.WithoutCancel(ctx)
+	c.flights.spawn(func() { c.fly(ctx, searches) })
+}
+
+// arrive makes a result of what a flight brought; ok is false if this view can't read it.
+func (v *View[T]) arrive(key string, first look, o outcome, started time.Time) (value T, err error, ok bool) { //nolint:revive // ok is last, as usual
+	switch {
+	case o.err != nil:
+		value, err = v.rescue(key, first, o.err, started)
+		return value, err, true
+	case o.own:
+		value, ok = o.value.(T)
+		return value, nil, ok || o.value == nil
+	}
+	value, verdict, err := v.read(o.entry, started)
+	if verdict == verdictForeign {
+		return value, err, false
+	}
+	kind := EventJoined
+	if o.found {
+		kind = EventWaited
+	}
+	v.c.opts.Observer.Observe(Event{Kind: kind, Key: key, Took: time.Since(started)})
+	return value, err, true
+}
+
+// rescue returns the old value that this read found, if there is one and the policy allows it, instead of a load's
+// error.
+func (v *View[T]) rescue(key string, first look, failure error, started time.Time) (value T, err error) {
+	if v.policy.StaleIfError == 0 || errors.Is(failure, ErrNotFound) || first.raw == nil {
+		return value, failure
+	}
+	old, verdict, err := v.read(first.raw, started)
+	_, h, _ := parse(first.raw)
+	if err != nil || verdict < verdictClaimed || !v.policy.stale(h, time.Now()) {
+		return value, failure
+	}
+	v.c.opts.Observer.Observe(Event{Kind: EventStaleIfError, Key: key, Err: failure, Took: time.Since(started)})
+	return old, nil
+}
+
+// read returns the value in raw and whether it may be used. The error is ErrNotFound, or says why raw is foreign.
+func (v *View[T]) read(raw []byte, now time.Time) (value T, _ verdict, err error) {
+	kind, h, payload := parse(raw)
+	switch {
+	case kind == kindLease:
+		return value, verdictLease, nil
+	case kind == kindValue && h.flags&flagAbsent != 0:
+		return value, verdictFresh, ErrNotFound
+	case kind != kindValue, h.format != v.policy.format:
+		return value, verdictForeign, errFormat
+	}
+	if err = v.policy.Codec.Unmarshal(payload, &value); err != nil {
+		var zero T
+		return zero, verdictForeign, err
+	}
+	return value, v.policy.judge(h, now), nil
+}
+
+// inspect is read for those who want the verdict only.
+func (v *View[T]) inspect(raw []byte) (verdict, error) {
+	_, verdict, err := v.read(raw, time.Now())
+	if verdict.usable() {
+		err = nil
+	}
+	return verdict, err
+}
+
+// source loads one key with the caller's loader.
+func (v *View[T]) source(ctx context.Context, load Loader[T]) *source {
+	if load == nil {
+		return v.sourceMany(ctx, v.loadMany)
+	}
+	ctx = context.WithoutCancel(ctx)
+	return &source{policy: &v.policy, inspect: v.inspect, load: func(keys []string) map[string]loaded {
+		ctx, cancel := context.WithTimeout(ctx, v.policy.LoadTimeout)
+		defer cancel()
+		value, err := call(ctx, load)
+		return map[string]loaded{keys[0]: v.loaded(value, err)}
+	}}
+}
+
+// loaded encodes a value. A codec that panics is a value that can't be encoded.
+func (v *View[T]) loaded(value T, err error) (l loaded) {
+	l = loaded{value: value, err: err}
 	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
+		return l
 	}
-	h := header{format: v.codec.format(), fill: newFillID(), loadedAt: began, loadCost: cost}
-	return appendValue(make([]byte, 0, headerLen+len(payload)), h, payload), nil
-}
-
-// call keeps a loader's panic from crossing the package's border.
-func call[T any](ctx context.Context, load Loader[T]) (value T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			var zero T
-			value, err = zero, &PanicError{Value: p, Stack: debug.Stack()}
+			l.unencoded = fmt.Errorf("the codec panicked: %v", p)
 		}
 	}()
-	return load(ctx)
+	l.payload, l.unencoded = v.policy.Codec.Marshal(value)
+	return l
 }

@@ -45,6 +45,7 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.opts.DeleteTimeout)
 	defer cancel()
 	failed, err := c.unlink(bounded, keys)
+	c.flights.forget(keys)
 	if err == nil {
 		return nil
 	}
