@@ -17,7 +17,8 @@ test-unit: go ## run the tests that need no servers, with the race detector wher
 	@if command -v "$$(go env CC)" >/dev/null; then race=-race; else \
 		echo "no C compiler: the unit tests run without the race detector (install gcc and the C library's headers)"; fi; \
 	packages=$$(go list ./... | grep -v /integration) && \
-	echo "go test $$race -short, without integration/" && go test $$race -short $$packages
+	echo "go test $$race -short, without integration/" && go test $$race -short $$packages && \
+	echo "go test -run Explorer ./pkg/cacheaside, every schedule" && go test -run Explorer ./pkg/cacheaside
 
 test-integration: go ## run the tests against real MySQL, Postgres and Redis in containers
 	@environment=$$(integration/images/ensure) && eval "$$environment" && \

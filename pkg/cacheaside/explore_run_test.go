@@ -79,6 +79,7 @@ type exploredRun struct {
 	ends     map[string]time.Duration
 	redisNow time.Duration // how far the Redis was moved forward
 	nap      time.Duration // that the current step takes
+	lost     []any         // the command that was lost
 	trace    []string
 	wrong    []string
 }

@@ -56,37 +56,25 @@ func wrongType() scenario {
 
 // lostLease loses the reply of R1's first lease, whose command arrives at any time later, or never.
 func lostLease() scenario {
-	var late []any
-	s := scenario{
+	return scenario{
 		processes: 3, mayLease: true,
-		before: func(*exploredRun) { late = nil },
-		lose: func(_ *exploredRun, a *actor, args []any) bool {
-			lost := a.name == "R1" && late == nil && args[0] == "set"
-			if lost {
-				late = append([]any{}, args...)
-			}
-			return lost
+		lose: func(a *actor, args []any) bool { return a.name == "R1" && args[0] == "set" },
+		actors: []actor{
+			aReader("R1", 0), aWriter(2), aReader("R2", 1),
+			anEvent("the late lease", func(ctx context.Context, r *exploredRun) {
+				if late := r.lostCommand(); late != nil {
+					r.w.other.Do(ctx, late...)
+				}
+			}),
 		},
-		actors: []actor{aReader("R1", 0), aWriter(2), aReader("R2", 1)},
 	}
-	s.actors = append(s.actors, anEvent("the late lease", func(ctx context.Context, r *exploredRun) {
-		if late != nil {
-			r.w.other.Do(ctx, late...)
-		}
-	}))
-	return s
 }
 
 // owedDelete loses the first delete, which is tried again in the background.
 func owedDelete() scenario {
-	lost := false
 	return scenario{
-		processes: 2, before: func(*exploredRun) { lost = false },
-		lose: func(_ *exploredRun, _ *actor, args []any) bool {
-			first := !lost && args[0] == "unlink"
-			lost = lost || first
-			return first
-		},
+		processes: 2,
+		lose:      func(_ *actor, args []any) bool { return args[0] == "unlink" },
 		actors: []actor{
 			aReader("R1", 0), aReader("R2", 0), aWriter(1),
 			anEvent("the retry's pause", func(_ context.Context, r *exploredRun) { r.nap = longestRetry }),

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ type exploreWorld struct {
 	known   map[string]bool // scripts, by hash
 	mutant  mutant
 	replies bool // replies of scripts are steps
-	lose    func(r *exploredRun, a *actor, args []any) bool
+	lose    func(a *actor, args []any) bool
 }
 
 func newExploreWorld(t *testing.T, s *scenario) *exploreWorld {
@@ -122,7 +123,7 @@ func (w *exploreWorld) DialHook(next redis.DialHook) redis.DialHook { return nex
 func (w *exploreWorld) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		a := w.sent(ctx, cmd)
-		if a != nil && w.lose != nil && w.lose(w.run, a, cmd.Args()) {
+		if w.loses(a, cmd) {
 			err := net.Error(lostReplyError{})
 			cmd.SetErr(err)
 			w.run.note(a, "%s: no reply", cmd.Name())
@@ -143,7 +144,7 @@ func (w *exploreWorld) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 		var a *actor
 		for _, cmd := range cmds {
 			a = w.sent(ctx, cmd)
-			if a != nil && w.lose != nil && w.lose(w.run, a, cmd.Args()) {
+			if w.loses(a, cmd) {
 				cmd.SetErr(lostReplyError{})
 				return lostReplyError{}
 			}
@@ -154,6 +155,28 @@ func (w *exploreWorld) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 		}
 		return err
 	}
+}
+
+// loses reports whether the command is the one that the run loses.
+func (w *exploreWorld) loses(a *actor, cmd redis.Cmder) bool {
+	if a == nil || w.lose == nil {
+		return false
+	}
+	r := w.run
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.free || r.lost != nil || !w.lose(a, cmd.Args()) {
+		return false
+	}
+	r.lost = slices.Clone(cmd.Args())
+	return true
+}
+
+// lostCommand is what the run lost; nil if nothing yet.
+func (r *exploredRun) lostCommand() []any {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
 }
 
 // lostReplyError is what a Redis client returns when the reply did not come in time.

@@ -1,0 +1,5 @@
+//go:build !race
+
+package cacheaside
+
+const raceEnabled = false
