@@ -71,7 +71,9 @@ func TestScriptsOnRealServers(t *testing.T) {
 	fakeClient := redis.NewClient(&redis.Options{Addr: fake.Addr()})
 	t.Cleanup(func() { _ = fakeClient.Close() })
 	for name, rdb := range map[string]*redis.Client{
-		"redis":                              servers.Redis(t).Client(t),
+		"redis 7":                            servers.Redis7(t).Client(t),
+		"redis 8":                            servers.Redis(t).Client(t),
+		"valkey":                             servers.Valkey(t).Client(t),
 		"miniredis, which other tests trust": fakeClient,
 	} {
 		for what, c := range scriptCases() {

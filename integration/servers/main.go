@@ -44,7 +44,9 @@ var (
 	theEngine      = lazy[*engine]{start: connect}
 	sharedMySQL    = lazy[*MySQLServer]{start: func(ctx context.Context) (*MySQLServer, error) { return startMySQL(ctx, nil) }}
 	sharedPostgres = lazy[*PostgresServer]{start: func(ctx context.Context) (*PostgresServer, error) { return startPostgres(ctx, nil) }}
-	sharedRedis    = lazy[*RedisServer]{start: func(ctx context.Context) (*RedisServer, error) { return startRedis(ctx, nil) }}
+	sharedRedis    = lazy[*RedisServer]{start: func(ctx context.Context) (*RedisServer, error) { return startRedis(ctx, redis8, nil) }}
+	sharedRedis7   = lazy[*RedisServer]{start: func(ctx context.Context) (*RedisServer, error) { return startRedis(ctx, redis7, nil) }}
+	sharedValkey   = lazy[*RedisServer]{start: func(ctx context.Context) (*RedisServer, error) { return startRedis(ctx, valkey9, nil) }}
 )
 
 // lazy starts something once, when it is first asked for, and remembers whether that worked.
@@ -87,8 +89,10 @@ func removeShared(ctx context.Context) error {
 	if s, ok := sharedPostgres.running(); ok {
 		errs = append(errs, s.remove(ctx))
 	}
-	if s, ok := sharedRedis.running(); ok {
-		errs = append(errs, s.remove(ctx))
+	for _, shared := range []*lazy[*RedisServer]{&sharedRedis, &sharedRedis7, &sharedValkey} {
+		if s, ok := shared.running(); ok {
+			errs = append(errs, s.remove(ctx))
+		}
 	}
 	return errors.Join(errs...)
 }
