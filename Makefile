@@ -3,7 +3,7 @@ GOLANGCI         := .cache/bin/golangci-lint-$(GOLANGCI_VERSION)
 INTEGRATION_TIMEOUT ?= 30m
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-unit test-integration lint images demo clean go
+.PHONY: help build test test-unit test-integration lint bench bench-strategies images demo clean go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ $(GOLANGCI):
 	@mkdir -p .cache/bin
 	@GOBIN="$(CURDIR)/.cache/bin" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	@mv .cache/bin/golangci-lint $@
+
+bench: go ## compare reads with other libraries side by side, 5 minutes; BENCH_FLAGS=-quick: 40 s
+	@cd bench && ./with-redis go run . $(BENCH_FLAGS)
+
+bench-strategies: go ## measure the read strategies at expiry and deletion, 70 s
+	@cd bench && ./with-redis go run ./strategies $(BENCH_FLAGS)
 
 images: ## pull or build the images that the integration tests run on
 	@integration/images/ensure
