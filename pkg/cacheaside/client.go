@@ -25,6 +25,7 @@ type Client struct {
 	fill    script // compares an entry with what was seen of it, and replaces it
 	claim   script // replaces a value that is not a string
 	owed    *owedDeletes
+	looks   *looks
 	flights *flights
 	redis   redisBreaker
 	loads   bulkhead.Bulkhead[any]
@@ -34,8 +35,9 @@ type Client struct {
 // New returns a Client that uses rdb, which stays the caller's to close. It does no I/O and starts nothing. The error
 // lists everything that is wrong with the client and the options.
 //
-// A *redis.Client without Options.ContextTimeoutEnabled is used with its read and write timeouts lowered to
-// [Options.RedisTimeout]; hooks that are added to it after New do not see the commands of this package.
+// Set redis.Options.ContextTimeoutEnabled. A *redis.Client without it is used through copies made with its WithTimeout,
+// with read and write timeouts of [Options.RedisTimeout] and [Options.DeleteTimeout], and go-redis does not give these the
+// client's hooks: tracing and metrics hooks do not see what this package sends. With it the client is used as it is.
 func New(rdb redis.UniversalClient, opts Options) (*Client, error) {
 	opts, err := opts.withDefaults()
 	if err := errors.Join(checkClient(rdb), err); err != nil {
@@ -50,6 +52,7 @@ func New(rdb redis.UniversalClient, opts Options) (*Client, error) {
 		flights: newFlights(),
 		loads:   bulkhead.New[any](uint(opts.MaxLoads)),
 	}
+	c.looks = newLooks(c.reads, opts.AutoPipeline)
 	c.redis = redisBreaker{newBreaker(opts.BreakAfter, opts.BreakFor, func(open bool) {
 		opts.Observer.Observe(Event{Kind: openOrClosed(open), Err: ErrRedisOpen})
 	})}

@@ -120,30 +120,6 @@ func (c *Client) report(ops []*op, took time.Duration) {
 	}
 }
 
-// get is the first look of a Get, which is all that a hit costs.
-func (c *Client) get(ctx context.Context, key string, began time.Time) (at look) {
-	c.hooks.at(ctx, stepGet, key)
-	if !c.redis.allow() {
-		return look{err: ErrRedisOpen}
-	}
-	bounded, cancel := context.WithTimeout(ctx, c.opts.RedisTimeout)
-	defer cancel()
-	at.raw, at.err = c.reads.Get(bounded, key).Bytes()
-	if at.absent = errors.Is(at.err, redis.Nil); at.absent {
-		at.err = nil
-	}
-	if at.err != nil && ctx.Err() != nil { // the caller went away, and Redis is not to blame
-		c.redis.record(nil)
-		return at
-	}
-	c.redis.record(at.err)
-	if at.err != nil && !isWrongType(at.err) {
-		at.err = fmt.Errorf("%s: %w", stepGet, at.err)
-		c.opts.Observer.Observe(Event{Kind: EventRedisError, Key: key, Err: at.err, Took: time.Since(began)})
-	}
-	return at
-}
-
 // ask sends the next command of every search, in one round trip.
 func (c *Client) ask(ctx context.Context, all []*search) {
 	ops := make([]*op, len(all))

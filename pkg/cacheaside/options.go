@@ -59,6 +59,14 @@ type Options struct {
 	// BreakFor is how long Redis is left alone before one read tries it again. At least 1 ms, default 1 s.
 	BreakFor time.Duration
 
+	// AutoPipeline sends the first looks of reads together, when more than a few are under way, with the AutoPipeline of
+	// go-redis: 64 concurrent hits of many keys then take a third of the time of plain GETs, while a few are as fast as
+	// without. Default false, because go-redis calls it experimental, because one connection carries all of them, so that
+	// large values and a reply that is late hold up the others' (for up to RedisTimeout), and because hooks see a pipeline
+	// without the contexts of its reads, which tracing needs. With a client that has no AutoPipeline it does nothing.
+	// Only GETs are pipelined: a lease must be sent once, and a pipeline may be repeated.
+	AutoPipeline bool
+
 	// Observer is told what happens. Default: nobody is.
 	Observer Observer
 }

@@ -47,6 +47,7 @@ type look struct {
 	raw     []byte
 	absent  bool
 	unknown bool // look again
+	shared  bool // others have raw too
 	err     error
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -73,6 +74,9 @@ func (v *View[T]) Get(ctx context.Context, key string, load Loader[T]) (T, error
 	started := time.Now()
 	at := v.c.get(ctx, key, started)
 	if at.raw != nil {
+		if at.shared && v.policy.format == formatCustom { // a Codec may keep what it decodes
+			at.raw = slices.Clone(at.raw)
+		}
 		value, verdict, err := v.read(at.raw, started)
 		if verdict.usable() {
 			v.hit(ctx, key, at.raw, verdict, load, err, started)
