@@ -2,6 +2,7 @@ package cacheaside
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 )
 
@@ -19,6 +20,9 @@ func (r *exploredRun) checkEntries() {
 			r.fail("%s holds a value that was loaded after %d of %d deletes", key, l.Began, r.rows[key].deleted)
 		}
 		end := r.redisNow + r.w.redis.TTL(key)
+		if r.w.redis.TTL(key) == 0 {
+			end = math.MaxInt64
+		}
 		if first, known := r.ends[l.By]; !known {
 			r.ends[l.By] = end
 		} else if end > first {
