@@ -36,13 +36,13 @@ func main() {
 func flags() config {
 	var c config
 	only := flag.String("run", "", "do only the `cells` that this matches, such as 'hit/256 B/1,024/64'")
-	flag.IntVar(&c.rounds, "rounds", 5, "how often each contestant does each cell")
-	flag.DurationVar(&c.d, "d", 200*time.Millisecond, "how long a contestant does a cell in one round")
+	flag.IntVar(&c.rounds, "rounds", 7, "how often each contestant does each cell")
+	flag.DurationVar(&c.d, "d", 100*time.Millisecond, "how long a contestant does a cell in one round")
 	flag.StringVar(&c.write, "write", "", "put the tables into this `file` as well")
-	quick := flag.Bool("quick", false, "256 B, 1 and 64 goroutines only, with 100 ms a cell")
+	quick := flag.Bool("quick", false, "256 B, 1 and 64 goroutines only")
 	flag.Parse()
 	if *quick {
-		*only, c.d = "/256 B/.*/(1|64)$", 100*time.Millisecond
+		*only = "/256 B/.*/(1|64)$"
 	}
 	var err error
 	if c.only, err = regexp.Compile(*only); err != nil {

@@ -50,7 +50,7 @@ func bytesText(n int) string {
 
 func (c cell) batch() bool { return strings.HasPrefix(c.work, "batch") }
 
-// offered tells whether a contestant can do the work. Misses of the auto-pipelined GET are those of GET.
+// offered tells whether a contestant can do the work.
 func (c cell) offered(by contestant) bool {
 	if c.batch() {
 		return by.many != nil
