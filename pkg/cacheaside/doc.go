@@ -26,7 +26,8 @@
 //
 // Reads of one process that miss the same key share one load. A read takes what another loaded only if it came before
 // that load began, or before the fill that Redis accepted was sent; otherwise a delete may have been done in between, and
-// it loads again, once. Refreshes, batches, merged misses and absence are filled by the same compare-and-set.
+// it loads again, once. Refreshes, batches, merged misses and absence are filled by the same compare-and-set. Hits of one
+// key share a GET too when there are many at a time, but only one that is sent after they came.
 //
 // The technique is the lease of "Scaling Memcache at Facebook" (NSDI 2013) with the lease kept in the entry.
 //
