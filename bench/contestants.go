@@ -39,11 +39,15 @@ func contestants(addr string) ([]contestant, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := library(addr)
+	own, err := library(addr, ours, cacheaside.Options{})
 	if err != nil {
 		return nil, err
 	}
-	return []contestant{plain(addr), leaseFirst(addr), piped, own, rockscached(addr), goZero(addr), goRedisCache(addr)}, nil
+	ownPiped, err := library(addr, ours+", AutoPipeline", cacheaside.Options{AutoPipeline: true})
+	if err != nil {
+		return nil, err
+	}
+	return []contestant{plain(addr), leaseFirst(addr), piped, own, ownPiped, rockscached(addr), goZero(addr), goRedisCache(addr)}, nil
 }
 
 func newClient(addr string) *redis.Client {
@@ -125,14 +129,14 @@ func setMissing(ctx context.Context, rdb *redis.Client, keys []string, values []
 	return err
 }
 
-func library(addr string) (contestant, error) {
-	client, err := cacheaside.New(newClient(addr), cacheaside.Options{})
+func library(addr, name string, opts cacheaside.Options) (contestant, error) {
+	client, err := cacheaside.New(newClient(addr), opts)
 	if err != nil {
 		return contestant{}, err
 	}
 	view := cacheaside.For[string](client, cacheaside.Policy{TTL: ttl, Codec: cacheaside.Raw{}})
 	return contestant{
-		name: ours,
+		name: name,
 		get: func(ctx context.Context, key string, load load) (string, error) {
 			return view.Get(ctx, key, func(context.Context) (string, error) { return load() })
 		},

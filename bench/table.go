@@ -18,7 +18,7 @@ func (t *table) add(c cell, results []result) {
 	plain, rockscache := timeOf(results, plainGET), timeOf(results, rocks)
 	for _, r := range results {
 		by, cells := r.by, []string{bytesText(c.payload), c.keysText(), strconv.Itoa(c.goroutines)}
-		if r.by == ours {
+		if strings.HasPrefix(r.by, ours) {
 			by = "**" + r.by + "**"
 		}
 		t.rows = append(t.rows, append(cells, by,
