@@ -35,7 +35,7 @@ $(GOLANGCI):
 	@GOBIN="$(CURDIR)/.cache/bin" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	@mv .cache/bin/golangci-lint $@
 
-bench: go ## compare reads with other libraries side by side, 5 minutes; BENCH_FLAGS=-quick: 40 s
+bench: go ## compare reads with other libraries side by side, 5 minutes; BENCH_FLAGS=-quick: a minute
 	@cd bench && ./with-redis go run . $(BENCH_FLAGS)
 
 bench-strategies: go ## measure the read strategies at expiry and deletion, 70 s
