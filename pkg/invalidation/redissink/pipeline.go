@@ -29,8 +29,8 @@ func (s *Sink) delete(ctx context.Context, keys []string) error {
 	for first := 0; first < len(keys); first += keysPerUnlink {
 		pipe.Unlink(ctx, keys[first:min(first+keysPerUnlink, len(keys))]...)
 	}
-	// The script travels whole where Redis has forgotten it: EVALSHA would
-	// fail after the deletes and cost a second pipeline.
+	// Where Redis has forgotten the script, settle loads it and asks for the
+	// whole pipeline again.
 	cas := pipe.EvalSha(ctx, s.script.Hash(), []string{s.key}, s.last, s.trying)
 	replies, _ := pipe.Exec(ctx) // the error is that of the first reply; each is read below
 	if err := s.settle(ctx, cas); err != nil {
