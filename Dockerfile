@@ -11,6 +11,9 @@ RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.rel
  && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt \
  && install -d -m 1777 /out/tmp
 
+# The program, the system's authorities for tls: {}, and a /tmp where http.socket can be. No shell: the commands for a running
+# daemon are those of the program, as in "docker exec CONTAINER /invalidator status". Mount the configuration at
+# /etc/invalidator/invalidator.yaml. A stop by SIGTERM takes 5 seconds at the most and gives the lease up.
 FROM scratch
 COPY --from=build /out /
 USER 65532:65532

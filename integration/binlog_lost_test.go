@@ -90,12 +90,14 @@ func TestFinishedPurgeIsRemembered(t *testing.T) {
 	source, err := binlog.New(c.config)
 	require.NoError(t, err)
 	require.ErrorIs(t, source.Run(started), context.Canceled)
+	require.Eventually(t, func() bool { return storedPosition(t, c.rdb, c.prefix) != "" }, 20*time.Second, 5*time.Millisecond,
+		"stored when the purge is done, without another call")
 	assert.False(t, c.cached(1))
 
 	c.cache(2)
 	c.config.Sink = healthy
 	c.run()
-	c.seen.await(t, invalidation.Advanced, c.seen.count(invalidation.Advanced)+2) // idle for longer than wait_timeout
+	c.seen.await(t, invalidation.Advanced, c.seen.count(invalidation.Advanced)+5) // idle for longer than wait_timeout
 	assert.True(t, c.cached(2), "no second purge")
 	assert.Equal(t, 1, c.seen.count(invalidation.Lost))
 	waiting := c.seen.count(invalidation.Waiting)
@@ -165,10 +167,11 @@ func TestNewRulePurgesItsOwnPattern(t *testing.T) {
 	t.Parallel()
 	c := newMySQLCache(t, nil)
 	stop := c.run()
+	c.begun()
 	c.cache(1)
 	c.exec("INSERT INTO users VALUES (1, 'a', NULL)")
 	c.awaitGone(1)
-	c.seen.await(t, invalidation.Advanced, c.seen.count(invalidation.Advanced)+1)
+	c.seen.await(t, invalidation.Advanced, c.seen.count(invalidation.Advanced)+1) // the next heartbeats store it
 	stop()
 	rules, err := invalidation.NewRules([]invalidation.Rule{
 		{Table: c.schema + ".users", Keys: []string{c.prefix + "{id}", c.prefix + "email:{email}"}},

@@ -78,6 +78,13 @@ func (c *mysqlCache) awaitGone(names ...any) {
 	}, 20*time.Second, 5*time.Millisecond, "still cached: %v", names)
 }
 
+// begun waits until the purge of the first start is done and remembered: what is
+// cached from then on is deleted for a change only.
+func (c *mysqlCache) begun() {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool { return storedPosition(c.t, c.rdb, c.prefix) != "" }, 20*time.Second, 5*time.Millisecond, "no position is stored")
+}
+
 // run runs a Source until stop is called; it is restarted as a supervisor does.
 func (c *mysqlCache) run() (stop func()) {
 	c.t.Helper()

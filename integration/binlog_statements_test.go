@@ -62,6 +62,7 @@ func TestXARowsAreDeletedAtCommit(t *testing.T) {
 	c := newMySQLCache(t, servers.NewMySQL(t))
 	c.exec("INSERT INTO users VALUES (1, 'a', NULL), (2, 'a', NULL)")
 	stop := c.run()
+	c.begun()
 	xa := func(statements ...string) {
 		t.Helper()
 		conn, err := c.db.Conn(t.Context())

@@ -239,11 +239,11 @@ func cacheWaits(t *testing.T, w cacheWorld) {
 
 func cacheRenewal(t *testing.T, w cacheWorld) {
 	t.Helper()
-	c, err := cacheaside.New(w.rdb, cacheaside.Options{Lease: 200 * time.Millisecond})
+	c, err := cacheaside.New(w.rdb, cacheaside.Options{Lease: time.Second})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	v := cacheaside.For[string](c, cacheaside.Policy{TTL: time.Hour})
-	slow := func(context.Context) (string, error) { time.Sleep(500 * time.Millisecond); return "slow", nil }
+	slow := func(context.Context) (string, error) { time.Sleep(2500 * time.Millisecond); return "slow", nil }
 	assert.Equal(t, "slow", cacheGet(t, v, w.key, slow))
 	assert.Equal(t, "slow", cacheGet(t, v, w.key, returns("it was not filled")), "the lease was renewed")
 	require.NoError(t, c.Delete(t.Context(), w.key))

@@ -162,7 +162,7 @@ func (r *torture) mysqlSource() (*tortureSource, string) {
 	schema, db := servers.MySQL(r.t).Database(r.t)
 	_, err := db.ExecContext(r.t.Context(), "CREATE TABLE counters (id INT PRIMARY KEY, n INT NOT NULL)")
 	require.NoError(r.t, err)
-	for id := range tableRows {
+	for id := range tableRows + 1 {
 		_, err := db.ExecContext(r.t.Context(), "INSERT INTO counters VALUES (?, 0)", id)
 		require.NoError(r.t, err)
 	}
@@ -306,14 +306,15 @@ func (r *torture) startDaemon() (stop func()) {
 	}
 }
 
-// awaitSentinels waits until the daemon has applied a change made now.
+// awaitSentinels waits until the daemon has applied a change made now, of a row
+// that nobody else writes: an older change of it would end the wait too early.
 func (r *torture) awaitSentinels() {
 	r.t.Helper()
 	for _, s := range r.sources {
-		require.NoError(r.t, r.rdb.Set(r.t.Context(), s.key(0), "sentinel", 0).Err())
-		require.NoError(r.t, s.update(r.t.Context(), 0))
+		require.NoError(r.t, r.rdb.Set(r.t.Context(), s.key(tableRows), "sentinel", 0).Err())
+		require.NoError(r.t, s.update(r.t.Context(), tableRows))
 		require.Eventually(r.t, func() bool {
-			n, err := r.rdb.Exists(r.t.Context(), s.key(0)).Result()
+			n, err := r.rdb.Exists(r.t.Context(), s.key(tableRows)).Result()
 			return err == nil && n == 0
 		}, time.Minute, 10*time.Millisecond, "the daemon does not catch up: %s", &r.output)
 	}
@@ -336,6 +337,7 @@ func (r *torture) stale() int {
 			require.NoError(r.t, err)
 			if cached != current {
 				n++
+				r.t.Logf("stale: %s is cached as %d, and is %d; %s", s.key(id), cached, current, &r.output)
 			}
 		}
 	}

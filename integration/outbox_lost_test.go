@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-038af1a6/invalidator/integration/servers"
+	"github.com/seed-038af1a6/invalidator/migrations"
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 	"github.com/seed-038af1a6/invalidator/pkg/outbox"
 )
@@ -34,6 +35,7 @@ func TestOutboxPurgesWhenThePositionIsUnusable(t *testing.T) {
 		{name: "missing", position: ""},
 		{name: "unreadable", position: "{"},
 		{name: "another system", change: map[string]any{"system": "1"}},
+		{name: "another database", change: map[string]any{"outbox": "1/16402"}},
 		{name: "another history", change: map[string]any{"timeline": "00000099"}},
 		{name: "in the future", change: map[string]any{"lsn": "FFFFFF/0"}},
 	}
@@ -65,6 +67,24 @@ func TestOutboxPurgesWhenThePositionIsUnusable(t *testing.T) {
 			assert.False(t, db.sink.has("k:skipped"), "what was committed before is covered by the purge")
 		})
 	}
+}
+
+// An outbox that is dropped and made again has lost rows that were not applied.
+func TestOutboxThatWasMadeAgainPurges(t *testing.T) {
+	t.Parallel()
+	db := newOutboxDB(t, servers.Postgres(t))
+	stop := db.ready(t)
+	db.sink.settle(t, db.conn)
+	_ = stop()
+	db.enqueue(t, "k:lost")
+	sql := outboxSQL(t, db.dsn)
+	_, err := migrations.Down(t.Context(), sql)
+	require.NoError(t, err)
+	_, err = migrations.Up(t.Context(), sql)
+	require.NoError(t, err)
+	purged := len(db.sink.purged())
+	runOutbox(t, db.config())
+	db.sink.await(t, "it purges", func() bool { return len(db.sink.purged()) > purged })
 }
 
 func TestOutboxPrunesOnlyWhatIsApplied(t *testing.T) {

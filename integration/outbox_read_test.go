@@ -125,7 +125,7 @@ func TestOutboxDeliversWhatWasEnqueuedWhileItWasDown(t *testing.T) {
 
 func TestOutboxGoesOnInTheMiddleOfABacklog(t *testing.T) {
 	t.Parallel()
-	db := newOutboxDB(t, servers.Postgres(t))
+	db := newOutboxDB(t, servers.NewPostgres(t)) // others hold the flush back that a position waits for
 	stop := db.ready(t)
 	_ = stop()
 	const rows = 100_000

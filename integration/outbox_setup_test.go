@@ -44,6 +44,12 @@ func (s *outboxSink) Positions(context.Context) ([]string, error) {
 	return []string{s.stored}, nil
 }
 
+func (s *outboxSink) Stored() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []string{s.stored}
+}
+
 func (s *outboxSink) Apply(ctx context.Context, b invalidation.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,6 +79,13 @@ func (s *outboxSink) remember(position string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stored = position
+}
+
+// forget takes back that a key was deleted.
+func (s *outboxSink) forget(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.keys, key)
 }
 
 func (s *outboxSink) position() string {

@@ -2,13 +2,10 @@ package integration
 
 import (
 	"context"
-	"io"
-	"net"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -18,73 +15,6 @@ import (
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation/redissink"
 )
-
-// events collects what a Sink or Source reports.
-type events struct {
-	mu   sync.Mutex
-	list []invalidation.Event
-	more chan struct{}
-}
-
-func newEvents() *events { return &events{more: make(chan struct{}, 1)} }
-
-func (e *events) Observe(event invalidation.Event) {
-	e.mu.Lock()
-	e.list = append(e.list, event)
-	e.mu.Unlock()
-	select {
-	case e.more <- struct{}{}:
-	default:
-	}
-}
-
-func (e *events) count(kind invalidation.Kind) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	n := 0
-	for _, event := range e.list {
-		if event.Kind == kind {
-			n++
-		}
-	}
-	return n
-}
-
-// await waits until an event of the kind has been reported more than n times.
-func (e *events) await(t *testing.T, kind invalidation.Kind, n int) {
-	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
-	defer deadline.Stop()
-	for e.count(kind) <= n {
-		select {
-		case <-e.more:
-		case <-deadline.C:
-			t.Fatalf("no event %d within 30 s; got %+v", kind, e.list)
-		}
-	}
-}
-
-func newSink(t *testing.T, addr, source string, observer invalidation.Observer) *redissink.Sink {
-	t.Helper()
-	sink, err := redissink.New(redissink.Config{
-		Redis: &redis.Options{Addr: addr}, Namespace: "inv", Source: source, Observer: observer,
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { sink.Close() })
-	return sink
-}
-
-// storedPosition returns the position part of what the sink stored.
-func storedPosition(t *testing.T, rdb *redis.Client, source string) string {
-	t.Helper()
-	value, err := rdb.Get(t.Context(), redissink.PositionKey("inv", source)).Result()
-	if err != nil {
-		return ""
-	}
-	parts := strings.SplitN(value, " ", 3)
-	require.Len(t, parts, 3)
-	return parts[2]
-}
 
 func TestPositionIsStoredOnePipelineAfterItsDeletes(t *testing.T) {
 	t.Parallel()
@@ -100,6 +30,7 @@ func TestPositionIsStoredOnePipelineAfterItsDeletes(t *testing.T) {
 	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{}))
 	assert.Equal(t, "p1", storedPosition(t, rdb, source))
 
+	require.NoError(t, sink.Release(t.Context()))
 	positions, err = newSink(t, server.Addr(), source, nil).Positions(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{"p1"}, positions)
@@ -113,10 +44,10 @@ func TestPositionDoesNotPassARefusedDelete(t *testing.T) {
 	admin := server.Client(t)
 	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "relay", "on", ">pw", "+@all", "~inv:*", "~open:*").Err())
 	require.NoError(t, admin.MSet(t.Context(), "open:1", "old", "closed:1", "old").Err())
-	options := &redis.Options{Addr: server.Addr(), Username: "relay", Password: "pw"}
+	options := &redis.UniversalOptions{Addrs: []string{server.Addr()}, Username: "relay", Password: "pw"}
 
 	t.Run("naive: position at the end of the pipeline", func(t *testing.T) {
-		naive := redis.NewClient(options)
+		naive := redis.NewClient(options.Simple())
 		defer naive.Close()
 		pipe := naive.Pipeline()
 		pipe.Unlink(t.Context(), "open:1")
@@ -129,111 +60,52 @@ func TestPositionDoesNotPassARefusedDelete(t *testing.T) {
 	})
 
 	seen := newEvents()
-	sink, err := redissink.New(redissink.Config{Redis: options, Namespace: "inv", Source: "s", Observer: seen})
+	sink, err := redissink.New(redissink.Config{Redis: options, Namespace: "inv", Source: "s", MaxParked: 1, Observer: seen})
 	require.NoError(t, err)
 	defer sink.Close()
 	_, err = sink.Positions(t.Context())
 	require.NoError(t, err)
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"open:1", "closed:1", "inv:position:s"}, Position: "p1"}))
+	assert.Empty(t, storedPosition(t, admin, "s"), "one pipeline later")
+	parked, err := sink.Parked(t.Context())
+	require.NoError(t, err)
+	require.Len(t, parked, 1, "what can never be deleted is remembered, and passed")
+	assert.Equal(t, "closed:1", parked[0].Key)
+	assert.Equal(t, int64(1), admin.Exists(t.Context(), "inv:position:s").Val(), "the daemon's own keys stay")
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{}))
+	assert.Equal(t, "p1", storedPosition(t, admin, "s"))
+
 	done := make(chan error, 1)
 	go func() {
-		done <- sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"open:1", "closed:1"}, Position: "p1"})
+		done <- sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"open:1", "closed:2"}, Position: "p2"})
 	}()
 	seen.await(t, invalidation.Waiting, 3)
-	assert.Empty(t, storedPosition(t, admin, "s"))
+	assert.Equal(t, "p1", storedPosition(t, admin, "s"), "too many are parked")
 	select {
 	case err := <-done:
-		t.Fatalf("Apply returned %v with a delete refused", err)
+		t.Fatalf("Apply returned %v with a delete refused and not parked", err)
 	default:
 	}
-
 	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "relay", "~closed:*").Err())
 	require.NoError(t, <-done)
 	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{}))
-	assert.Equal(t, "p1", storedPosition(t, admin, "s"))
-	assert.Zero(t, admin.Exists(t.Context(), "open:1", "closed:1").Val())
+	assert.Equal(t, "p2", storedPosition(t, admin, "s"))
 	assert.Positive(t, seen.count(invalidation.Working))
-}
 
-// forwarder is a TCP address whose target can change, as a virtual IP's does.
-type forwarder struct {
-	listener net.Listener
-	mu       sync.Mutex
-	target   string
-	conns    []net.Conn
-}
+	runSink(t, sink)
+	require.NoError(t, admin.MSet(t.Context(), "secret:1", "x").Err())
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "relay", "%R~secret:*").Err())
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Patterns: []string{"secret:*"}}))
+	seen.await(t, invalidation.Waiting, seen.count(invalidation.Waiting))
+	assert.Equal(t, 0, seen.count(invalidation.PurgeDone), "what a purge could not delete does not fit either")
 
-func newForwarder(t *testing.T, target string) *forwarder {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	deleted, err := sink.Unpark(t.Context())
 	require.NoError(t, err)
-	f := &forwarder{listener: listener, target: target}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			in, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() { f.forward(in) })
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		f.moveTo("")
-		all.Wait()
-	})
-	return f
-}
-
-func (f *forwarder) addr() string { return f.listener.Addr().String() }
-
-func (f *forwarder) forward(in net.Conn) {
-	defer in.Close()
-	f.mu.Lock()
-	target := f.target
-	f.mu.Unlock()
-	if target == "" {
-		return
-	}
-	out, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial("tcp", target)
-	if err != nil {
-		return
-	}
-	defer out.Close()
-	f.mu.Lock()
-	if f.target != target {
-		f.mu.Unlock()
-		return
-	}
-	f.conns = append(f.conns, in, out)
-	f.mu.Unlock()
-	var copies sync.WaitGroup
-	copies.Go(func() { _, _ = io.Copy(out, in); out.Close(); in.Close() })
-	copies.Go(func() { _, _ = io.Copy(in, out); out.Close(); in.Close() })
-	copies.Wait()
-}
-
-// moveTo breaks every connection and sends the next ones to target.
-func (f *forwarder) moveTo(target string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.target = target
-	for _, conn := range f.conns {
-		conn.Close()
-	}
-	f.conns = nil
-}
-
-// laggingReplica returns a server that holds what the master holds now and
-// misses what comes after: a replica that is promoted later.
-func laggingReplica(t *testing.T, master *redis.Client) *servers.RedisServer {
-	t.Helper()
-	replica := servers.NewRedis(t)
-	client := replica.Client(t)
-	for _, key := range master.Keys(t.Context(), "*").Val() {
-		require.NoError(t, client.Set(t.Context(), key, master.Get(t.Context(), key).Val(), 0).Err())
-	}
-	return replica
+	assert.Equal(t, 1, deleted)
+	assert.Zero(t, admin.Exists(t.Context(), "open:1", "closed:1").Val())
+	parked, err = sink.Parked(t.Context())
+	require.NoError(t, err)
+	assert.False(t, slices.ContainsFunc(parked, func(p redissink.Parked) bool { return p.Key == "closed:1" }), "it is forgotten")
 }
 
 // Anomaly 49: chunk 1 of a transaction goes to the old master, chunk 2 and the
@@ -328,11 +200,15 @@ func TestForeignPositionMakesTheSourceResume(t *testing.T) {
 	t.Parallel()
 	server := servers.Redis(t)
 	source := servers.Prefix(t)
-	one, two := newSink(t, server.Addr(), source, nil), newSink(t, server.Addr(), source, nil)
-	for _, sink := range []*redissink.Sink{one, two} {
+	one, two := newIdleSink(t, server.Addr(), source, nil), newIdleSink(t, server.Addr(), source, nil)
+	for _, sink := range []*redissink.Sink{one, two} { // the second leads once the first one's lease has ended
 		_, err := sink.Positions(t.Context())
 		require.NoError(t, err)
 	}
+	require.NoError(t, two.Apply(t.Context(), invalidation.Batch{}))
+	require.ErrorIs(t, one.Apply(t.Context(), invalidation.Batch{Position: "p0"}), invalidation.ErrResume)
+	_, err := one.Positions(t.Context())
+	require.NoError(t, err)
 	require.NoError(t, one.Apply(t.Context(), invalidation.Batch{Position: "p1"}))
 	require.ErrorIs(t, two.Apply(t.Context(), invalidation.Batch{Position: "p1"}), invalidation.ErrResume)
 }
@@ -354,11 +230,43 @@ func TestPurgeDeletesWhatMatchesAndNothingElse(t *testing.T) {
 	require.NoError(t, err)
 
 	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Patterns: []string{"user:*", "inv:*"}, Position: "p1"}))
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"other:1"}, Position: "p2"}), "beside the purge")
+	assert.Empty(t, storedPosition(t, rdb, "s"), "the position waits for the purge")
+	seen.await(t, invalidation.PurgeDone, 1)
 	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{}))
 	assert.Empty(t, rdb.Keys(t.Context(), "user:*").Val())
-	assert.Len(t, rdb.Keys(t.Context(), "other:*").Val(), 5000)
-	assert.Equal(t, "p1", storedPosition(t, rdb, "s"), "the daemon's own keys stay")
+	assert.Len(t, rdb.Keys(t.Context(), "other:*").Val(), 4999)
+	assert.Equal(t, "p2", storedPosition(t, rdb, "s"), "the daemon's own keys stay")
 	assert.Equal(t, 2, seen.count(invalidation.PurgeStarted))
+}
+
+// The application deletes a key behind the last compare-and-set, so that a purge does not see it any more, and a replica is promoted
+// that lacks that delete: the position has not passed the purge there.
+func TestPositionDoesNotPassAPurgeThatThePromotedOneNeverSaw(t *testing.T) {
+	t.Parallel()
+	old := servers.NewRedis(t)
+	master := old.Client(t)
+	require.NoError(t, master.Set(t.Context(), "k:1", "stale", 0).Err())
+	address := newForwarder(t, old.Addr())
+	var promoted *servers.RedisServer
+	seen := newEvents()
+	sink := newSink(t, address.addr(), "s", invalidation.ObserverFunc(func(e invalidation.Event) {
+		switch {
+		case e.Kind == invalidation.PurgeStarted && promoted == nil:
+			promoted = laggingReplica(t, master)
+			_ = master.Unlink(t.Context(), "k:1").Err() // seen below: the purge does not delete it
+		case e.Kind == invalidation.PurgeDone:
+			address.moveTo(promoted.Addr())
+		}
+		seen.Observe(e)
+	}))
+	_, err := sink.Positions(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Patterns: []string{"k:*"}, Position: "p1"}))
+	seen.await(t, invalidation.PurgeDone, 0)
+	require.ErrorIs(t, sink.Apply(t.Context(), invalidation.Batch{}), invalidation.ErrResume)
+	assert.NotEqual(t, "p1", storedPosition(t, promoted.Client(t), "s"))
+	assert.Equal(t, int64(1), promoted.Client(t).Exists(t.Context(), "k:1").Val(), "what it would have passed")
 }
 
 // A full Redis that evicts nothing must not stop deletes.
@@ -384,7 +292,7 @@ func TestWrongRedisPasswordIsFatal(t *testing.T) {
 	server := servers.NewRedis(t)
 	require.NoError(t, server.Client(t).ConfigSet(t.Context(), "requirepass", "right").Err())
 	sink, err := redissink.New(redissink.Config{
-		Redis: &redis.Options{Addr: server.Addr(), Password: "s3cr3t-wrong"}, Namespace: "inv", Source: "s",
+		Redis: &redis.UniversalOptions{Addrs: []string{server.Addr()}, Password: "s3cr3t-wrong"}, Namespace: "inv", Source: "s",
 	})
 	require.NoError(t, err)
 	defer sink.Close()

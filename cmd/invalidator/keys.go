@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -11,6 +12,8 @@ import (
 
 type keysCommand struct {
 	configFlag
+
+	jsonFlag
 
 	Expect string `help:"Exit 1 unless this key is among them." placeholder:"KEY"`
 	Table  string `arg:"" help:"The table, as schema.table."`
@@ -30,11 +33,23 @@ func (c keysCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		_, _ = fmt.Fprintln(env.out, key)
+	if err := c.print(env.out, keys); err != nil {
+		return err
 	}
 	if c.Expect != "" && !slices.Contains(keys, c.Expect) {
 		return fmt.Errorf("%s is not among the keys that this row deletes: %s", c.Expect, strings.Join(keys, " "))
+	}
+	return nil
+}
+
+func (c keysCommand) print(out io.Writer, keys []string) error {
+	if c.JSON {
+		return printJSON(out, append([]string{}, keys...))
+	}
+	for _, key := range keys {
+		if _, err := fmt.Fprintln(out, key); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 
@@ -30,10 +33,15 @@ func (c runCommand) Run(env *environment) error {
 		return err
 	}
 	redis.SetLogger(redisLog{logger})
-	opts := daemon.Options{Logger: logger}
+	opts := daemon.Options{Logger: logger, Version: moduleVersion(), Revision: revision()}
 	if c.DryRun {
 		opts.DryRun = env.out
+		return daemon.Run(env, cfg, opts) // a hangup ends it
 	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	opts.Load, opts.Hangup = func() (daemon.Config, error) { return c.load(env, false) }, hangup
 	return daemon.Run(env, cfg, opts)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"strings"
 )
@@ -22,15 +23,31 @@ func (versionCommand) Run(env *environment) error {
 // version is what the build recorded: the module's version where it was
 // installed as one, and the commit where it was built from a checkout.
 func version() string {
+	text := []string{moduleVersion()}
+	if at := revision(); at != "" {
+		text = append(text, at)
+	}
+	return strings.Join(append(text, runtime.Version()), " ")
+}
+
+func moduleVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		return cmp.Or(release, "unknown")
 	}
-	text := []string{cmp.Or(release, info.Main.Version)}
+	return cmp.Or(release, info.Main.Version)
+}
+
+// revision returns the commit, "" where the build does not know it.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
-			text = append(text, s.Value)
+			return s.Value
 		}
 	}
-	return strings.Join(append(text, info.GoVersion), " ")
+	return ""
 }

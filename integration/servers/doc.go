@@ -18,6 +18,17 @@
 //	db.Kill(t)
 //	db.Start(t) // returns when it answers again
 //
+// [NewSentinel] and [NewCluster] start whole topologies, of which single nodes can be killed, frozen and cut off:
+//
+//	cluster := servers.NewCluster(t)
+//	master := cluster.Masters(t)[0]
+//	replicas := cluster.Replicas(t, master)
+//	master.LoseReplication(t) // from here on it answers writes that are lost
+//	master.Kill(t)
+//	promoted, at := servers.Promoted(t, replicas...)
+//
+// [NewRedisTLS], and options of the others, make servers that speak TLS.
+//
 // The images are the official ones, or what INVALIDATOR_TEST_MYSQL_IMAGE, INVALIDATOR_TEST_POSTGRES_IMAGE,
 // INVALIDATOR_TEST_REDIS_IMAGE, INVALIDATOR_TEST_REDIS7_IMAGE and INVALIDATOR_TEST_VALKEY_IMAGE name; integration/images/ensure
 // finds or builds some where none can be pulled. A package that uses servers calls [Main] from its TestMain. All functions are safe

@@ -2,13 +2,20 @@ package servers
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/testcontainers/testcontainers-go"
 )
 
 // RedisServer is a standalone Redis, or Valkey, without persistence, so a restart of it loses everything.
-type RedisServer struct{ *Server }
+type RedisServer struct {
+	*Server
+	TLS *TLS // nil: the server speaks plain text
+
+	password string
+}
 
 // redisKind is one of the servers that speak Redis's protocol.
 type redisKind struct{ imageVariable, image, command string }
@@ -70,22 +77,50 @@ func newRedis(tb testing.TB, kind redisKind, args []string) *RedisServer {
 	return s
 }
 
+// Options are those that a client of the server needs.
+func (s *RedisServer) Options() *redis.UniversalOptions {
+	options := &redis.UniversalOptions{Addrs: []string{s.Addr()}, Password: s.password}
+	if s.TLS != nil {
+		options.TLSConfig = s.TLS.Config()
+	}
+	return options
+}
+
 // Client returns a go-redis client with default options and closes it when the test ends.
 func (s *RedisServer) Client(tb testing.TB) *redis.Client {
 	tb.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: s.Addr()})
+	rdb := redis.NewClient(s.Options().Simple())
 	tb.Cleanup(func() { check(tb, rdb.Close(), "close a Redis client") })
 	return rdb
 }
 
 func startRedis(ctx context.Context, kind redisKind, args []string) (*RedisServer, error) {
+	return startStandalone(ctx, settings{kind: kind, args: args})
+}
+
+func startStandalone(ctx context.Context, set settings) (*RedisServer, error) {
+	cmd := []string{set.kind.command, "--save", "", "--appendonly", "no"}
+	if set.tls != nil {
+		cmd = append(cmd, asArgs(set.tls.lines(6379, set.clientCerts))...)
+	}
+	if set.password != "" {
+		cmd = append(cmd, "--requirepass", set.password)
+	}
+	cmd = append(cmd, asArgs(set.users)...)
+	options := redis.Options{MaxRetries: -1, Password: set.password}
+	if set.tls != nil {
+		options.TLSConfig = set.tls.Config()
+	}
 	s, err := spec{
-		imageVariable: kind.imageVariable,
-		image:         kind.image,
+		imageVariable: set.kind.imageVariable,
+		image:         set.kind.image,
 		port:          "6379/tcp",
-		cmd:           append([]string{kind.command, "--save", "", "--appendonly", "no"}, args...),
+		cmd:           append(cmd, set.args...),
+		files:         func([]int) []testcontainers.ContainerFile { return set.tls.containerFiles() },
 		probe: func(ctx context.Context, addr string) error {
-			rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
+			options := options
+			options.Addr = addr
+			rdb := redis.NewClient(&options)
 			defer rdb.Close()
 			return rdb.Ping(ctx).Err()
 		},
@@ -93,5 +128,15 @@ func startRedis(ctx context.Context, kind redisKind, args []string) (*RedisServe
 	if err != nil {
 		return nil, err
 	}
-	return &RedisServer{s}, nil
+	return &RedisServer{Server: s, TLS: set.tls, password: set.password}, nil
+}
+
+// asArgs turns lines of a configuration file into arguments.
+func asArgs(lines []string) []string {
+	var args []string
+	for _, line := range lines {
+		words := strings.Fields(line)
+		args = append(append(args, "--"+words[0]), words[1:]...)
+	}
+	return args
 }

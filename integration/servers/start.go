@@ -31,8 +31,10 @@ const (
 type spec struct {
 	imageVariable string
 	image         string // unless imageVariable is set
-	port          string // in the container
+	port          string // in the container; "" when nodes is set
+	nodes         int    // how many ports to publish under their own numbers, for several servers in one container
 	cmd           []string
+	files         func(ports []int) []testcontainers.ContainerFile // what is put into the container before it starts; ports are the published ones
 	env           map[string]string
 	probe         func(ctx context.Context, addr string) error // nil when the server at addr answers
 }
@@ -61,23 +63,26 @@ func (s spec) start(ctx context.Context) (*Server, error) {
 }
 
 func (s spec) run(ctx context.Context, e *engine, image string) (*Server, error) {
-	port, err := freePort(ctx)
+	ports, err := freePorts(ctx, max(1, s.nodes))
 	if err != nil {
 		return nil, err
 	}
-	inside, err := network.ParsePort(s.port)
+	inside, bindings, err := s.publish(e, ports)
 	if err != nil {
 		return nil, fmt.Errorf("port of %s: %w", image, err)
 	}
-	server := &Server{engine: e, port: port}
+	var files []testcontainers.ContainerFile
+	if s.files != nil {
+		files = s.files(ports)
+	}
+	server := &Server{engine: e, port: ports[0]}
 	ctr, err := testcontainers.Run(ctx, image,
 		testcontainers.WithCmd(s.cmd...),
 		testcontainers.WithEnv(s.env),
 		testcontainers.WithLabels(map[string]string{ownerLabel: owner()}),
-		testcontainers.WithExposedPorts(s.port),
-		testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) {
-			hc.PortBindings = network.PortMap{inside: {{HostIP: e.bind, HostPort: strconv.Itoa(port)}}}
-		}),
+		testcontainers.WithFiles(files...),
+		testcontainers.WithExposedPorts(inside...),
+		testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) { hc.PortBindings = bindings }),
 		testcontainers.WithWaitStrategyAndDeadline(readyTimeout, &ready{addr: server.Addr(), probe: s.probe}),
 	)
 	server.ctr = ctr
@@ -90,20 +95,41 @@ func (s spec) run(ctx context.Context, e *engine, image string) (*Server, error)
 	return server, nil
 }
 
-// freePort picks a free port below the range that the system gives to outgoing connections: those of the clients under test, which
-// keep trying while a server is away, must not take it (nor connect to themselves on it).
-func freePort(ctx context.Context) (int, error) {
+// publish maps ports of the host to the container: the first to s.port, or each to its own number.
+func (s spec) publish(e *engine, ports []int) (inside []string, bindings network.PortMap, err error) {
+	bindings = network.PortMap{}
+	for _, port := range ports {
+		name := s.port
+		if s.nodes > 0 {
+			name = strconv.Itoa(port) + "/tcp"
+		}
+		parsed, err := network.ParsePort(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		inside = append(inside, name)
+		bindings[parsed] = []network.PortBinding{{HostIP: e.bind, HostPort: strconv.Itoa(port)}}
+	}
+	return inside, bindings, nil
+}
+
+// freePorts picks free ports below the range that the system gives to outgoing connections: those of the clients under test, which
+// keep trying while a server is away, must not take one (nor connect to themselves on it).
+func freePorts(ctx context.Context, n int) ([]int, error) {
 	var lc net.ListenConfig
-	for {
+	var ports []int
+	for len(ports) < n {
 		port := 20000 + rand.IntN(12000) //nolint:gosec // nobody guesses ports here
 		l, err := lc.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
 		if err == nil {
-			return port, l.Close()
+			defer l.Close() // all at the end: no port is picked twice
+			ports = append(ports, port)
 		}
 		if ctx.Err() != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
+			return nil, fmt.Errorf("find a free port: %w", ctx.Err())
 		}
 	}
+	return ports, nil
 }
 
 func portTaken(err error) bool {

@@ -2,35 +2,68 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
-// admin answers how the daemon is.
+// admin answers how the daemon is and does what an operator asks for.
 type admin struct {
-	sources []*health
-	alive   atomic.Bool // the supervisors run
+	members  func() []*member
+	guard    *guard
+	hide     func(error) error // nil: there are no secrets
+	metrics  http.Handler      // nil: there are none
+	reloads  chan<- reloadRequest
+	stopping <-chan struct{}
+	alive    atomic.Bool // the supervisors run
 }
 
-func (a *admin) handler() http.Handler {
+// handler returns the pages. A trusted one is not behind the guard.
+func (a *admin) handler(trusted bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /status", a.status)
-	return mux
+	if a.metrics != nil {
+		mux.Handle("GET /metrics", a.metrics)
+	}
+	mux.HandleFunc("GET /parked", func(w http.ResponseWriter, r *http.Request) { a.parked(w, r, trusted) })
+	for path, serve := range map[string]http.HandlerFunc{
+		"POST /reload": a.reload, "POST /replay": a.replay, "POST /purge": a.purge, "POST /parked/retry": a.retryParked,
+	} {
+		mux.HandleFunc(path, a.guarded(trusted, serve))
+	}
+	// A browser that some other page makes send a request says so.
+	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-// healthz is 200 while the supervisors run, whatever they wait for.
+// guarded serves only whom the guard lets in.
+func (a *admin) guarded(trusted bool, serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if refused := a.guard.check(trusted, r); refused != nil {
+			writeRefusal(w, refused)
+			return
+		}
+		serve(w, r)
+	}
+}
+
+// healthz is 200 while the supervisors run and no source hangs, whatever they
+// wait for.
 func (a *admin) healthz(w http.ResponseWriter, _ *http.Request) {
+	var text strings.Builder
+	for _, m := range a.members() {
+		if silent := m.watch.wedged(time.Now()); silent != "" {
+			_, _ = fmt.Fprintf(&text, "%s: %s\n", m.source.Name, silent)
+		}
+	}
 	if !a.alive.Load() {
-		http.Error(w, "not running", http.StatusServiceUnavailable)
+		text.WriteString("not running\n")
+	}
+	if text.Len() > 0 {
+		http.Error(w, strings.TrimSuffix(text.String(), "\n"), http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = fmt.Fprintln(w, "ok")
@@ -39,9 +72,14 @@ func (a *admin) healthz(w http.ResponseWriter, _ *http.Request) {
 // readyz is 200 when every source works, else 503 with a line for each source.
 func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
 	var text strings.Builder
+	members := a.members()
 	ready := a.alive.Load()
-	for _, source := range a.sources {
-		s := source.snapshot()
+	if len(members) == 0 {
+		ready = false
+		text.WriteString("starting: no source runs yet\n")
+	}
+	for _, m := range members {
+		s := m.watch.snapshot()
 		ready = ready && s.Ready
 		text.WriteString(readyLine(s))
 	}
@@ -60,52 +98,52 @@ func readyLine(s Status) string {
 	return line + "\n"
 }
 
+// StatusPage is the answer of GET /status.
+type StatusPage struct {
+	Sources []Status `json:"sources"`
+}
+
 func (a *admin) status(w http.ResponseWriter, _ *http.Request) {
-	page := struct {
-		Sources []Status `json:"sources"`
-	}{Sources: make([]Status, 0, len(a.sources))}
-	for _, source := range a.sources {
-		page.Sources = append(page.Sources, source.snapshot())
+	page := StatusPage{Sources: []Status{}}
+	for _, m := range a.members() {
+		page.Sources = append(page.Sources, m.watch.snapshot())
 	}
-	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(page) // the client is gone: nobody is left to tell
+	writeJSON(w, http.StatusOK, page)
 }
 
-// adminServer serves admin on an open listener.
-type adminServer struct {
-	listener net.Listener
-	server   *http.Server
-	ended    chan struct{}
-}
-
-// startAdmin opens the listener and serves in the background until stop.
-func startAdmin(ctx context.Context, listen string, pages *admin) (*adminServer, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("http.listen: the address %s is taken: is another invalidator running? stop it, or set http.listen to another port", listen)
+// reload asks the daemon to read its configuration again.
+func (a *admin) reload(w http.ResponseWriter, r *http.Request) {
+	if refused := readBody(w, r, &struct{}{}); refused != nil {
+		writeRefusal(w, refused)
+		return
 	}
+	// Servers that are asked, and a source that is stopped, have their time.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(rehearseWithin + stopWithin + answerWithin))
+	answer, err := a.askReload(r.Context())
 	if err != nil {
-		return nil, fmt.Errorf("http.listen: can not listen on %s: set http.listen to an address of this machine: %w", listen, err)
+		writeRefusal(w, refusalOf(err))
+		return
 	}
-	s := &adminServer{listener: listener, ended: make(chan struct{}), server: &http.Server{
-		Handler:           pages.handler(),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second,
-		WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
-	}}
-	go func() {
-		defer close(s.ended)
-		_ = s.server.Serve(listener) // ends with stop, and only then
-	}()
-	return s, nil
+	if answer.err != nil {
+		writeRefusal(w, refuse(http.StatusUnprocessableEntity, answer.err.Error()))
+		return
+	}
+	writeJSON(w, http.StatusOK, answer.done)
 }
 
-func (s *adminServer) addr() string { return s.listener.Addr().String() }
-
-// stop closes the listener and all connections: the pages take no time worth
-// waiting for.
-func (s *adminServer) stop() {
-	_ = s.server.Close()
-	<-s.ended
+func (a *admin) askReload(ctx context.Context) (reloadAnswer, error) {
+	request := reloadRequest{answer: make(chan reloadAnswer, 1)}
+	select {
+	case a.reloads <- request:
+	case <-a.stopping:
+		return reloadAnswer{}, errStopping
+	case <-ctx.Done():
+		return reloadAnswer{}, ctx.Err()
+	}
+	select {
+	case answer := <-request.answer:
+		return answer, nil
+	case <-ctx.Done():
+		return reloadAnswer{}, ctx.Err()
+	}
 }

@@ -8,7 +8,11 @@ import (
 	"strings"
 
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation/redissink"
 )
+
+// mysqlExample is an address in messages.
+const mysqlExample = "127.0.0.1:3306"
 
 // checker looks for mistakes that a decoded Config still has, and reads the
 // password files.
@@ -16,6 +20,7 @@ type checker struct {
 	*problems
 
 	withoutSecrets bool
+	reads          func(path string) bool // which secrets are wanted
 }
 
 // namePattern is what can be part of a Redis key and of a log line as it is.
@@ -33,33 +38,11 @@ func (c *checker) config(cfg *Config) {
 		c.source(index("sources", i), &cfg.Sources[i])
 	}
 	c.uniqueNames(cfg.Sources)
+	c.ownKeys(cfg)
 	if (cfg.PurgeRate < -1 || cfg.PurgeRate == 0) && !c.reported("purge_rate") {
 		c.add("purge_rate", "is %d: write how many keys a purge may delete in a second, or -1 for no limit", cfg.PurgeRate)
 	}
-	c.address("http.listen", cfg.HTTP.Listen, true)
-}
-
-func (c *checker) redis(r *Redis) {
-	switch r.Mode {
-	case "standalone":
-	case "sentinel", "cluster":
-		c.add("redis.mode", "%q is not supported yet: write standalone", r.Mode)
-		return
-	default:
-		c.add("redis.mode", "%q is unknown: write standalone", r.Mode)
-	}
-	c.addresses("redis.addrs", r.Addrs, "127.0.0.1:6379")
-	if len(r.Addrs) > 1 {
-		c.add("redis.addrs", "has %d addresses: a standalone Redis has one", len(r.Addrs))
-	}
-	if r.MasterName != "" {
-		c.add("redis.master_name", "is for the mode sentinel: remove it")
-	}
-	if r.DB < 0 {
-		c.add("redis.db", "is %d: write 0 or more", r.DB)
-	}
-	c.password("redis", &r.Password, r.PasswordFile)
-	c.tls("redis.tls", r.TLS)
+	c.http(&cfg.HTTP)
 }
 
 func (c *checker) source(path string, s *Source) {
@@ -77,14 +60,14 @@ func (c *checker) source(path string, s *Source) {
 		c.add(path, "has neither mysql nor postgres: say which log to read")
 	}
 	for i, host := range s.ReadsFrom {
-		c.address(index(path+".reads_from", i), host, false)
+		c.address(index(path+".reads_from", i), host, mysqlExample, false)
 	}
 }
 
 func (c *checker) mysql(path string, s *Source) {
-	c.addresses(path+".mysql.hosts", s.MySQL.Hosts, "127.0.0.1:3306")
+	c.addresses(path+".mysql.hosts", s.MySQL.Hosts, mysqlExample)
 	c.required(path+".mysql.user", s.MySQL.User, "the user that reads the binlog")
-	c.password(path+".mysql", &s.MySQL.Password, s.MySQL.PasswordFile)
+	c.password(path+".mysql", "password", &s.MySQL.Password, s.MySQL.PasswordFile)
 	c.tls(path+".mysql.tls", s.MySQL.TLS)
 	if len(s.Purge) > 0 {
 		c.add(path+".purge", "is for postgres sources: a mysql source purges the patterns of its rules; remove it")
@@ -112,7 +95,7 @@ func (c *checker) postgres(path string, s *Source) {
 	c.addresses(path+".postgres.hosts", s.Postgres.Hosts, "127.0.0.1:5432")
 	c.required(path+".postgres.user", s.Postgres.User, "the user that reads the outbox")
 	c.required(path+".postgres.database", s.Postgres.Database, "the database that has the outbox")
-	c.password(path+".postgres", &s.Postgres.Password, s.Postgres.PasswordFile)
+	c.password(path+".postgres", "password", &s.Postgres.Password, s.Postgres.PasswordFile)
 	c.tls(path+".postgres.tls", s.Postgres.TLS)
 	if len(s.Rules) > 0 {
 		c.add(path+".rules", "are for mysql sources: a postgres source deletes the keys in its outbox; remove them")
@@ -131,6 +114,25 @@ func (c *checker) postgres(path string, s *Source) {
 	}
 }
 
+// longestSocket is how long the path of a Unix socket may be: 104 bytes and a
+// zero on macOS, a little more on Linux.
+const longestSocket = 103
+
+func (c *checker) http(h *HTTP) {
+	c.address("http.listen", h.Listen, DefaultListen, true)
+	c.password("http", "token", &h.Token, h.TokenFile)
+	field := "http.token"
+	if h.TokenFile != "" {
+		field = "http.token_file"
+	}
+	if strings.ContainsFunc(h.Token.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) && !c.reported(field) {
+		c.add(field, "has a character that can not stand in a header: write letters and digits, such as those of openssl rand -hex 16")
+	}
+	if len(h.Socket) > longestSocket {
+		c.add("http.socket", "has a path of %d bytes, and no system opens one of more than %d: choose a shorter one, such as /run/invalidator.sock", len(h.Socket), longestSocket)
+	}
+}
+
 func (c *checker) uniqueNames(sources []Source) {
 	first := map[string]int{}
 	for i, s := range sources {
@@ -139,6 +141,27 @@ func (c *checker) uniqueNames(sources []Source) {
 			continue
 		}
 		first[s.Name] = i
+	}
+}
+
+// ownKeys refuses rules and globs for the daemon's own keys, which are never
+// deleted by either.
+func (c *checker) ownKeys(cfg *Config) {
+	check := func(path, literal string) {
+		if cfg.Namespace != "" && redissink.IsOwnKey(cfg.Namespace, literal) && !c.reported(path) {
+			c.add(path, "names the daemon's own keys, below the namespace %q: choose another namespace, or another key", cfg.Namespace)
+		}
+	}
+	for i, s := range cfg.Sources {
+		for j, rule := range s.Rules {
+			for k, key := range rule.Keys {
+				literal, _, _ := strings.Cut(key, "{")
+				check(index(index(index("sources", i)+".rules", j)+".keys", k), literal)
+			}
+		}
+		for j, glob := range s.Purge {
+			check(index(index("sources", i)+".purge", j), globPrefix(glob))
+		}
 	}
 }
 
@@ -161,19 +184,23 @@ func (c *checker) addresses(path string, addrs []string, example string) {
 		c.add(path, "is missing: write at least one host:port, such as %q", example)
 	}
 	for i, addr := range addrs {
-		c.address(index(path, i), addr, false)
+		c.address(index(path, i), addr, example, false)
 	}
 }
 
-// address checks a host:port; anyHost lets the host be empty.
-func (c *checker) address(path, addr string, anyHost bool) {
+// address checks a host:port; anyHost lets the host be empty. The address is not
+// shown: a whole DSN may stand here.
+func (c *checker) address(path, addr, example string, anyHost bool) {
 	if c.reported(path) {
 		return
 	}
 	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host == "" && !anyHost {
-		// The address is not shown: a whole DSN may stand here.
-		c.add(path, "is not host:port: write both, such as \"127.0.0.1:6379\"")
+	switch {
+	case strings.Contains(addr, "@"):
+		c.add(path, "has an @, and no address has one: write host:port alone, such as %q, and user and password into fields of their own", example)
+		return
+	case err != nil || host == "" && !anyHost:
+		c.add(path, "is not host:port: write both, such as %q", example)
 		return
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && !anyHost {
@@ -181,22 +208,24 @@ func (c *checker) address(path, addr string, anyHost bool) {
 	}
 }
 
-// password reads the password file of a section.
-func (c *checker) password(section string, password *Secret, file string) {
-	if file == "" || c.withoutSecrets {
+// password reads the file that a secret of a section comes from, as in
+// password_file beside password.
+func (c *checker) password(section, field string, secret *Secret, file string) {
+	if file == "" || !c.reads(section+"."+field) {
 		return
 	}
-	if password.Reveal() != "" {
-		c.add(section+".password_file", "is set beside password: remove one of them")
+	at := section + "." + field + "_file"
+	if secret.Reveal() != "" {
+		c.add(at, "is set beside %s: remove one of them", field)
 		return
 	}
 	content, err := os.ReadFile(file) //nolint:gosec // the operator names the file
 	if err != nil {
-		c.add(section+".password_file", "can not be read: %v", reason(err))
+		c.add(at, "can not be read: %v", reason(err))
 		return
 	}
-	*password = NewSecret(strings.TrimRight(string(content), "\r\n"))
-	if password.Reveal() == "" {
-		c.add(section+".password_file", "is empty: write the password into it")
+	*secret = NewSecret(strings.TrimRight(string(content), "\r\n"))
+	if secret.Reveal() == "" {
+		c.add(at, "is empty: write the %s into it", strings.ReplaceAll(field, "_", " "))
 	}
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
@@ -25,26 +26,48 @@ type Config struct {
 	ShowKeys bool `yaml:"show_keys"`
 }
 
-// HTTP is the admin server.
+// HTTP is the admin server. Its pages are open to whoever reaches Listen; what
+// changes something needs Token there, or comes over Socket.
 type HTTP struct {
 	// Listen is host:port. Default 127.0.0.1:8377.
 	Listen string `yaml:"listen"`
+	// Token is what a request that changes something has to bear.
+	// Default: none, and such requests are refused on Listen.
+	Token     Secret `yaml:"token"`
+	TokenFile string `yaml:"token_file"`
+	// Socket is the path of a Unix socket that only the daemon's own user
+	// can open, where everything is served without a token. Default: none.
+	Socket string `yaml:"socket"`
 }
+
+// The modes of Redis.
+const (
+	modeStandalone = "standalone"
+	modeSentinel   = "sentinel"
+	modeCluster    = "cluster"
+)
 
 // Redis is the cache.
 type Redis struct {
-	// Mode is "standalone", the default. Others are refused for now.
+	// Mode is "standalone", the default, "sentinel" or "cluster".
 	Mode string `yaml:"mode"`
-	// Addrs is the one host:port of a standalone server.
+	// Addrs are host:port: of the one standalone server, of the Sentinels,
+	// or of some nodes of the cluster.
 	Addrs        []string `yaml:"addrs"`
 	Username     string   `yaml:"username"`
 	Password     Secret   `yaml:"password"`
 	PasswordFile string   `yaml:"password_file"`
-	// DB is the number of the logical database. Default 0.
+	// DB is the number of the logical database. Default 0, which is the only
+	// one of a cluster.
 	DB  int  `yaml:"db"`
 	TLS *TLS `yaml:"tls"`
-	// MasterName is for the mode "sentinel".
-	MasterName string `yaml:"master_name"`
+	// MasterName is what the Sentinels call the master. Required in the mode
+	// sentinel, refused in others, as are the login at the Sentinels
+	// themselves, which has no default.
+	MasterName           string `yaml:"master_name"`
+	SentinelUsername     string `yaml:"sentinel_username"`
+	SentinelPassword     Secret `yaml:"sentinel_password"`
+	SentinelPasswordFile string `yaml:"sentinel_password_file"`
 }
 
 // Source is one log; exactly one of MySQL and Postgres is set.
@@ -64,6 +87,40 @@ type Source struct {
 	// Purge lists the globs to delete when a Postgres source lost its
 	// position.
 	Purge []string `yaml:"purge"`
+}
+
+// kind returns "mysql" or "postgres".
+func (s Source) kind() string {
+	if s.Postgres != nil {
+		return "postgres"
+	}
+	return "mysql"
+}
+
+// hosts returns where the log is: servers, and in Postgres the database there.
+func (s Source) hosts() []string {
+	if s.MySQL != nil {
+		return s.MySQL.Hosts
+	}
+	hosts := make([]string, len(s.Postgres.Hosts))
+	for i, host := range s.Postgres.Hosts {
+		hosts[i] = host + "/" + s.Postgres.Database
+	}
+	return hosts
+}
+
+// patterns returns the globs that match everything the source may delete.
+func (s Source) patterns() ([]string, error) {
+	if s.MySQL == nil {
+		return slices.Clone(s.Purge), nil
+	}
+	rules, err := invalidation.NewRules(s.MappingRules())
+	if err != nil {
+		return nil, err
+	}
+	patterns := rules.Patterns(nil, "*", "*")
+	slices.Sort(patterns)
+	return slices.Compact(patterns), nil
 }
 
 // MySQL is a MySQL or MariaDB server.
@@ -134,7 +191,7 @@ func (c Config) Redact(err error) error { return newRedactor(c.secrets()...).err
 
 // secrets lists every secret that the configuration holds.
 func (c Config) secrets() []string {
-	secrets := []string{c.Redis.Password.Reveal()}
+	secrets := []string{c.Redis.Password.Reveal(), c.Redis.SentinelPassword.Reveal(), c.HTTP.Token.Reveal()}
 	for _, s := range c.Sources {
 		if s.MySQL != nil {
 			secrets = append(secrets, s.MySQL.Password.Reveal())

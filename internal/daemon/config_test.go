@@ -54,6 +54,16 @@ func TestEveryMistakeIsReportedOnALineOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestAByteOrderMarkIsNoPartOfTheFirstField(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/good/full.yaml")
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "invalidator.yaml")
+	require.NoError(t, os.WriteFile(file, append([]byte("\ufeff"), text...), 0o600))
+	_, err = Load(file, LoadOptions{LookupEnv: env, WithoutSecrets: true})
+	require.NoError(t, err)
+}
+
 func TestAFullFileIsRead(t *testing.T) {
 	t.Parallel()
 	got, err := load("testdata/good/full.yaml")
@@ -81,6 +91,20 @@ func TestAFullFileIsRead(t *testing.T) {
 		},
 		PurgeRate: -1, HTTP: HTTP{Listen: "127.0.0.1:9000"}, ShowKeys: true,
 	}, got)
+}
+
+func TestSentinelsAndAGuardedAdminServerAreRead(t *testing.T) {
+	t.Parallel()
+	got, err := load("testdata/good/sentinel.yaml")
+	require.NoError(t, err)
+	assert.Equal(t, Redis{
+		Mode: "sentinel", Addrs: []string{"127.0.0.1:26379", "127.0.0.1:26380"}, MasterName: "mymaster",
+		Username: "app", Password: NewSecret("redis-pa55"), PasswordFile: "testdata/secrets/redis", DB: 3,
+		SentinelUsername: "watcher", SentinelPassword: NewSecret(`pa55: "w0rd" {`),
+	}, got.Redis)
+	assert.Equal(t, HTTP{
+		Listen: "127.0.0.1:8377", Token: NewSecret("redis-pa55"), TokenFile: "testdata/secrets/redis", Socket: "/run/invalidator.sock",
+	}, got.HTTP)
 }
 
 func TestTheDefaultsAreFilledIn(t *testing.T) {

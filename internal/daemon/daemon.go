@@ -2,16 +2,13 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
-	"time"
+	"os"
+	"sync/atomic"
 
-	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation/redissink"
 )
-
-// stopWithin is how long a shutdown waits for the sources.
-const stopWithin = 5 * time.Second
 
 // Options are what is not in the configuration file.
 type Options struct {
@@ -21,6 +18,29 @@ type Options struct {
 	// on, instead of deleting. It contacts no Redis and serves no HTTP.
 	// Default: not a dry run.
 	DryRun io.Writer
+	// Load reads the configuration again, for a reload. Default: reloads
+	// are refused.
+	Load func() (Config, error)
+	// Version and Revision are the build's, for the metrics.
+	Version, Revision string
+	// Hangup asks for a reload with each signal. Default: only the admin
+	// server does.
+	Hangup <-chan os.Signal
+}
+
+// daemon is what runs. The goroutine of Run owns it, but for what has a lock of
+// its own.
+type daemon struct {
+	wiring  wiring
+	fleet   *fleet
+	guard   *guard
+	metrics *metrics
+	log     *slog.Logger
+	load    func() (Config, error)
+	// rehearse says what would end a source for good at its start.
+	rehearse func(context.Context, Config, Source) error
+	secrets  []string                 // all that any configuration had so far
+	redact   atomic.Pointer[redactor] // of these
 }
 
 // Run runs the daemon until ctx is done, and returns nil then, or until
@@ -30,63 +50,81 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := wiring{cfg: cfg, log: opts.Logger, redact: newRedactor(cfg.secrets()...)}
+	d := newDaemon(cfg, opts)
 	if opts.DryRun != nil {
-		w.dryRun = &printer{out: opts.DryRun}
+		return d.hide(d.runSources(ctx, nil, nil))
 	}
-	supervisors := w.supervisors()
-	if w.dryRun != nil {
-		return w.redact.error(superviseAll(ctx, opts.Logger, supervisors))
+	return d.hide(d.runWithAdmin(ctx, opts.Hangup))
+}
+
+func newDaemon(cfg Config, opts Options) *daemon {
+	d := &daemon{
+		wiring: wiring{log: opts.Logger}, fleet: newFleet(opts.Logger), guard: newGuard(cfg.HTTP),
+		log: opts.Logger, load: opts.Load, rehearse: rehearse,
 	}
-	return w.redact.error(runWithAdmin(ctx, cfg.HTTP.Listen, opts.Logger, supervisors))
+	if opts.DryRun != nil {
+		d.wiring.dryRun = &printer{out: opts.DryRun}
+	} else {
+		d.metrics = newMetrics(opts.Version, opts.Revision)
+		d.wiring.metrics = d.metrics
+	}
+	d.become(cfg)
+	return d
+}
+
+// become makes a configuration the one in force.
+func (d *daemon) become(cfg Config) {
+	// What an old configuration hid stays hidden: its errors may come late.
+	d.secrets = append(d.secrets, cfg.secrets()...)
+	redact := newRedactor(d.secrets...)
+	d.redact.Store(&redact)
+	d.wiring.cfg, d.wiring.redact = cfg, redact
+	d.guard.set(cfg.HTTP.Token)
+}
+
+// hide returns err without secrets.
+func (d *daemon) hide(err error) error { return d.redact.Load().error(err) }
+
+// member returns a source that does not run yet.
+func (d *daemon) member(src Source) *member {
+	return &member{supervisor: d.wiring.supervisor(src), source: src, spec: specOf(d.wiring.cfg, src)}
 }
 
 // runWithAdmin serves the admin pages for as long as the sources run.
-func runWithAdmin(ctx context.Context, listen string, log *slog.Logger, supervisors []supervisor) error {
-	pages := &admin{}
-	for _, s := range supervisors {
-		pages.sources = append(pages.sources, s.watch.health)
+func (d *daemon) runWithAdmin(ctx context.Context, hangup <-chan os.Signal) error {
+	reloads := make(chan reloadRequest)
+	pages := &admin{
+		members: d.fleet.all, guard: d.guard, hide: d.hide, metrics: d.metrics.handler(),
+		reloads: reloads, stopping: ctx.Done(),
 	}
-	server, err := startAdmin(ctx, listen, pages)
+	server, err := startAdmin(ctx, d.wiring.cfg.HTTP, pages)
 	if err != nil {
 		return err
 	}
 	defer server.stop()
-	log.LogAttrs(ctx, slog.LevelInfo, "started", slog.String("http", server.addr()), slog.Int("sources", len(supervisors)))
+	d.wiring.holder = redissink.NewHolder(holderName(server.addr()))
+	d.log.LogAttrs(ctx, slog.LevelInfo, "started", slog.String("http", server.addr()), slog.Int("sources", len(d.wiring.cfg.Sources)))
 	pages.alive.Store(true)
 	defer pages.alive.Store(false)
-	return superviseAll(ctx, log, supervisors)
+	return d.runSources(ctx, reloads, hangup)
 }
 
-// superviseAll runs all sources until ctx is done or one fails for good; then
-// it stops the others.
-func superviseAll(ctx context.Context, log *slog.Logger, supervisors []supervisor) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, len(supervisors))
-	for _, s := range supervisors {
-		go func() { ended <- s.run(ctx) }()
+// holderName is how others see who leads. A process that is started again has
+// the same one, and so takes its own lease back at once.
+func holderName(address string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
 	}
-	var failed error
-	var overdue <-chan time.Time
-	stopping := ctx.Done()
-	for left := len(supervisors); left > 0; {
-		select {
-		case err := <-ended:
-			left--
-			if errors.Is(err, invalidation.ErrFatal) {
-				failed = errors.Join(failed, err)
-				cancel()
-			}
-		case <-stopping:
-			log.LogAttrs(ctx, slog.LevelInfo, "stopping")
-			timer := time.NewTimer(stopWithin)
-			defer timer.Stop()
-			stopping, overdue = nil, timer.C
-		case <-overdue:
-			log.LogAttrs(ctx, slog.LevelWarn, "sources did not stop in time: what they had not deleted is read again at the next start", slog.Int("sources", left))
-			return failed
-		}
+	return host + "/" + address
+}
+
+// runSources runs all sources until ctx is done or one fails for good.
+func (d *daemon) runSources(ctx context.Context, reloads chan reloadRequest, hangup <-chan os.Signal) error {
+	members := make([]*member, len(d.wiring.cfg.Sources))
+	for i, src := range d.wiring.cfg.Sources {
+		members[i] = d.member(src)
 	}
-	return failed
+	d.fleet.set(members)
+	return d.fleet.run(ctx, reloads, hangup, d.reload)
 }

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,13 +23,15 @@ type decoder struct {
 	*problems
 
 	lookup func(string) (string, bool)
-	// withoutSecrets leaves secrets empty and expands nothing in them.
-	withoutSecrets bool
+	// reads tells which secrets are wanted. The others stay empty, and
+	// nothing in them is expanded.
+	reads func(path string) bool
 }
 
 // file decodes the text of a configuration file. It returns false where there
 // is nothing to look at any further.
 func (d *decoder) file(text []byte, into *Config) bool {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark
 	tree, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		d.syntax(text, err)
@@ -63,8 +68,11 @@ func (d *decoder) syntax(text []byte, err error) {
 	if lines := strings.Split(string(text), "\n"); line <= len(lines) && strings.Contains(lines[line-1], "${") {
 		hint = `: put values with ${NAME} in double quotes`
 	}
-	d.add("", "is not valid YAML: %s%s", at.GetMessage(), hint)
+	d.add("", "is not valid YAML: %s%s", quotation.ReplaceAllLiteralString(at.GetMessage(), hidden), hint)
 }
+
+// quotation is where the parser repeats what it has read.
+var quotation = regexp.MustCompile(`(?s)".*"`)
 
 // value decodes a node into a Go value; path says where the node is.
 func (d *decoder) value(path string, node ast.Node, into reflect.Value) {
@@ -110,19 +118,70 @@ func (d *decoder) mapping(path string, node ast.Node, into reflect.Value) {
 		token := entry.Key.GetToken()
 		name, line := token.Value, token.Position.Line
 		at := strings.TrimPrefix(path+"."+name, ".")
+		field, known := fieldNamed(into, name)
+		if !known {
+			d.unknown(path, line, name, into.Type(), mapping.IsFlowStyle)
+			continue
+		}
 		if first, twice := seen[name]; twice {
 			d.addAt(line, path, "duplicate field %q: line %d has it already", name, first)
 			continue
 		}
 		seen[name] = line
-		field, known := fieldNamed(into, name)
-		if !known {
-			d.addAt(line, path, "unknown field %q: known here are %s", name, strings.Join(fieldNames(into.Type()), ", "))
-			continue
-		}
 		d.lines[at] = line
 		d.value(at, entry.Value, field)
 	}
+}
+
+// unknown notes a field that does not exist. Its name may be what is behind a
+// comma of a secret without quotes, so it is not shown unless it is harmless.
+func (d *decoder) unknown(path string, line int, name string, in reflect.Type, inFlow bool) {
+	names := fieldNames(in)
+	known := strings.Join(names, ", ")
+	harmless := !inFlow && !holdsSecret(in)
+	if harmless || slices.ContainsFunc(names, func(n string) bool { return isTypoOf(name, n) }) {
+		d.addAt(line, path, "unknown field %q: known here are %s", name, known)
+		return
+	}
+	d.addAt(line, path, "unknown field: known here are %s; its name is not shown, as it may be part of a secret: a value with , { } [ ] # or : needs double quotes", known)
+}
+
+func holdsSecret(section reflect.Type) bool {
+	for field := range section.Fields() {
+		if field.Type == reflect.TypeFor[Secret]() {
+			return true
+		}
+	}
+	return false
+}
+
+// isTypoOf reports whether one or two letters make a name of another, and most
+// of it is right.
+func isTypoOf(name, known string) bool {
+	wrong := distance(name, known)
+	return wrong <= 2 && wrong < len(known)/2
+}
+
+// distance is how many letters have to be added, dropped or changed to make one
+// text of another (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 func (d *decoder) sequence(path string, node ast.Node, into reflect.Value) {
@@ -166,7 +225,7 @@ func (d *decoder) scalar(path string, node ast.Node, into reflect.Value) {
 
 // hidden decodes a secret.
 func (d *decoder) hidden(path string, node ast.Node, into *Secret) {
-	if d.withoutSecrets {
+	if !d.reads(path) {
 		return
 	}
 	text, isText := d.string(path, node)

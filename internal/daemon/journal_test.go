@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,17 +16,37 @@ import (
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
-// logged returns the lines of a log, without their time.
+// logged returns a log, and what takes the lines that have come since the last
+// call, without their time.
 func logged(level slog.Level) (*slog.Logger, func() []string) {
-	var out strings.Builder
-	return textLogger(&out, level), func() []string {
-		text := strings.TrimSpace(out.String())
-		out.Reset()
+	out := &sharedText{}
+	return textLogger(out, level), func() []string {
+		text := strings.TrimSpace(out.take())
 		if text == "" {
 			return nil
 		}
 		return strings.Split(text, "\n")
 	}
+}
+
+// sharedText may be written and taken by several goroutines.
+type sharedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *sharedText) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *sharedText) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := s.text.String()
+	s.text.Reset()
+	return text
 }
 
 func textLogger(out io.Writer, level slog.Level) *slog.Logger {
@@ -82,7 +103,7 @@ func TestAPurgeIsAnnouncedFollowedNowAndThenAndEnded(t *testing.T) {
 		log, lines := logged(slog.LevelInfo)
 		j := newJournal(log, "shop")
 		purge := func(kind invalidation.Kind, count int) {
-			j.Observe(invalidation.Event{Kind: kind, Part: invalidation.PartCache, Text: "user:*", Count: count})
+			j.Observe(purging(kind, "user:*", count, 2*count))
 		}
 		j.Observe(invalidation.Event{Kind: invalidation.Lost, Part: invalidation.PartSource, Text: "evicted"})
 		purge(invalidation.PurgeStarted, 5000)
@@ -94,8 +115,8 @@ func TestAPurgeIsAnnouncedFollowedNowAndThenAndEnded(t *testing.T) {
 		assert.Equal(t, []string{
 			`level=WARN msg="no usable position" source=shop part=source reason=evicted`,
 			`level=INFO msg="purge begins" source=shop part=redis pattern=user:* keys_in_cache=5000`,
-			`level=INFO msg="purge goes on" source=shop part=redis pattern=user:* deleted=900`,
-			`level=INFO msg="purge goes on" source=shop part=redis pattern=user:* deleted=1900`,
+			`level=INFO msg="purge goes on" source=shop part=redis pattern=user:* deleted=900 scanned=1800`,
+			`level=INFO msg="purge goes on" source=shop part=redis pattern=user:* deleted=1900 scanned=3800`,
 			`level=INFO msg="purge done" source=shop part=redis pattern=user:* deleted=2500`,
 		}, lines())
 	})
@@ -159,4 +180,86 @@ func TestDeletesAreNotLoggedAtInfoLevel(t *testing.T) {
 	w.Observe(invalidation.Event{Kind: invalidation.Deleted, Count: 1})
 	w.Observe(invalidation.Event{Kind: invalidation.Advanced})
 	assert.Empty(t, lines())
+}
+
+func TestALeaderIsLoggedOnceUntilAnotherOneLeads(t *testing.T) {
+	t.Parallel()
+	log, lines := logged(slog.LevelInfo)
+	j := newJournal(log, "shop")
+	for range 3 {
+		j.Observe(leads(invalidation.Standby, "b"))
+	}
+	j.Observe(leads(invalidation.Standby, "c"))
+	j.Observe(leads(invalidation.Leading, "a"))
+	j.Observe(leads(invalidation.Standby, "c"))
+	assert.Equal(t, []string{
+		`level=INFO msg="standing by" source=shop part=lease state=standby leader=b`,
+		`level=INFO msg="standing by" source=shop part=lease state=standby leader=c`,
+		`level=INFO msg=leading source=shop part=lease state=leading`,
+		`level=INFO msg="standing by" source=shop part=lease state=standby leader=c`,
+	}, lines())
+}
+
+func TestWhatAnOperatorShouldKnowIsLoggedAndItsRepeatsOnceAMinute(t *testing.T) {
+	t.Parallel()
+	for want, e := range map[string]invalidation.Event{
+		`level=WARN msg="deleting again from the oldest position that the cache remembers" source=shop part=redis reason="older by 7"`: {Kind: invalidation.Replaying, Part: "redis", Text: "older by 7"},
+		`level=WARN msg="redis refuses to delete a key, so it is parked: see invalidator parked" source=shop part=redis parked=3 error="NOPERM no"`: {
+			Kind: invalidation.Parked, Part: "redis", Count: 3, Err: errors.New("NOPERM no"),
+		},
+		`level=WARN msg="no usable position" source=shop part=source reason=evicted`:                                       {Kind: invalidation.Lost, Part: "source", Text: "evicted"},
+		`level=WARN msg="keys not known: purging by pattern" source=shop part=source table=shop.users error="ALTER TABLE"`: {Kind: invalidation.Incomplete, Part: "source", Text: "shop.users", Err: errors.New("ALTER TABLE")},
+		`level=INFO msg=note source=shop part=source error="disk full" text="3 rows stay"`:                                 {Kind: invalidation.Noted, Part: "source", Text: "3 rows stay", Err: errors.New("disk full")},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			log, lines := logged(slog.LevelInfo)
+			j := newJournal(log, "shop")
+			each(30*time.Second, func() { j.Observe(e) })
+			assert.Equal(t, []string{want}, lines())
+			time.Sleep(time.Minute)
+			j.Observe(e)
+			assert.Equal(t, []string{want}, lines())
+		})
+	}
+}
+
+func TestWhatIsNoChangeIsNotLogged(t *testing.T) {
+	t.Parallel()
+	log, lines := logged(slog.LevelDebug)
+	j := newJournal(log, "shop")
+	j.Observe(invalidation.Event{Kind: invalidation.Gated, Took: time.Second})
+	j.Observe(invalidation.Event{Kind: invalidation.Parked, Count: 1}) // fewer than before
+	j.Observe(invalidation.Event{Kind: invalidation.Noted + 1})
+	assert.Empty(t, lines())
+	j.Observe(invalidation.Event{Kind: invalidation.Deleted, Part: "redis", Text: "user:{id}", Count: 3, Found: 2})
+	assert.Equal(t, []string{`level=DEBUG msg=deleted source=shop part=redis group=user:{id} keys=3 found=2 took=0s`}, lines())
+}
+
+func TestAPartThatFlapsIsLoggedAFewTimesAMinuteAndNotLeftAsWorking(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, lines := logged(slog.LevelInfo)
+		j := newJournal(log, "shop")
+		each(50*time.Second, func() {
+			j.Observe(working(invalidation.PartCache))
+			j.Observe(waitingFor(invalidation.PartCache, "refused"))
+		})
+		assert.Len(t, lines(), 2*waitsInAMinute+1, "the last line says that it works")
+		each(20*time.Second, func() { j.Observe(waitingFor(invalidation.PartCache, "refused")) })
+		assert.Equal(t, []string{`level=WARN msg=waiting source=shop part=redis state=waiting error=refused`}, lines())
+		j.Observe(working(invalidation.PartCache))
+		assert.Equal(t, []string{`level=INFO msg=working source=shop part=redis state=running`}, lines())
+	})
+}
+
+func TestWhatRepeatsIsForgottenInTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := recent{}
+		for i := range 10 * mostRecent {
+			r.isDue(strings.Repeat("x", i%5000), time.Second)
+			time.Sleep(time.Millisecond)
+		}
+		assert.LessOrEqual(t, len(r), 2*mostRecent)
+	})
 }

@@ -19,6 +19,13 @@ type LoadOptions struct {
 	// WithoutSecrets leaves all passwords empty and needs neither their
 	// variables nor their files.
 	WithoutSecrets bool
+	// WithToken reads http.token even so.
+	WithToken bool
+}
+
+// reads reports whether the secret at a path is wanted.
+func (o LoadOptions) reads(path string) bool {
+	return !o.WithoutSecrets || o.WithToken && path == "http.token"
 }
 
 // Find returns the configuration file to load: path, or where that is empty
@@ -49,11 +56,11 @@ func Load(path string, opts LoadOptions) (Config, error) {
 		found.add("", "can not be read: %v", reason(err))
 		return cfg, found.err()
 	}
-	d := &decoder{problems: found, lookup: opts.LookupEnv, withoutSecrets: opts.WithoutSecrets}
+	d := &decoder{problems: found, lookup: opts.LookupEnv, reads: opts.reads}
 	if !d.file(text, &cfg) {
 		return cfg, found.err()
 	}
-	c := &checker{problems: found, withoutSecrets: opts.WithoutSecrets}
+	c := &checker{problems: found, withoutSecrets: opts.WithoutSecrets, reads: opts.reads}
 	c.config(&cfg)
 	return cfg, found.err()
 }

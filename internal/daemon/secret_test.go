@@ -23,7 +23,8 @@ const planted = "hunter2 &pa55"
 func TestNoWayOfPrintingShowsASecret(t *testing.T) {
 	t.Parallel()
 	cfg := Config{
-		Redis: Redis{Password: NewSecret(planted)},
+		Redis: Redis{Password: NewSecret(planted), SentinelPassword: NewSecret(planted)},
+		HTTP:  HTTP{Token: NewSecret(planted)},
 		Sources: []Source{
 			{MySQL: &MySQL{Password: NewSecret(planted)}},
 			{Postgres: &Postgres{Password: NewSecret(planted)}},
@@ -61,7 +62,7 @@ func TestErrorsAndEventsOfOthersAreRedacted(t *testing.T) {
 		w.Observe(invalidation.Event{Kind: kind, Part: "source", Text: "text " + planted, Err: base})
 	}
 	w.stopped(base)
-	pages := &admin{sources: []*health{w.health}}
+	pages := pagesOf(w)
 	printed := lines()
 	for _, path := range []string{"/healthz", "/readyz", "/status"} {
 		_, body := get(t, pages, path)

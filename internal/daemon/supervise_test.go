@@ -29,10 +29,19 @@ func silentWatch(name string) watch {
 }
 
 // supervised is a supervisor whose parts are these, every time.
-func supervised(parts ...part) supervisor {
-	return supervisor{watch: silentWatch("shop"), assemble: func() (assembly, error) {
+func supervised(parts ...part) *supervisor {
+	return &supervisor{watch: silentWatch("shop"), feed: newFeed(), assemble: func(watch) (assembly, error) {
 		return assembly{parts: parts, close: func() error { return nil }}, nil
 	}}
+}
+
+// runFleet runs sources as the daemon does.
+func runFleet(ctx context.Context, supervisors ...*supervisor) error {
+	f := newFleet(slog.New(slog.DiscardHandler))
+	for _, s := range supervisors {
+		f.members = append(f.members, &member{supervisor: s})
+	}
+	return f.run(ctx, nil, nil, nil)
 }
 
 // scripted ends its first runs with these errors, then runs until it is told
@@ -139,7 +148,7 @@ func TestAFatalErrorStopsTheOtherSourcesAndIsReturned(t *testing.T) {
 			}
 			return invalidation.Fatal(errors.New("wrong password"))
 		}))
-		err := superviseAll(t.Context(), slog.New(slog.DiscardHandler), []supervisor{healthy, broken})
+		err := runFleet(t.Context(), healthy, broken)
 		require.EqualError(t, err, "wrong password")
 		assert.True(t, stopped)
 	})
@@ -147,7 +156,7 @@ func TestAFatalErrorStopsTheOtherSourcesAndIsReturned(t *testing.T) {
 
 func TestPartsThatCanNotBeMadeAreFatal(t *testing.T) {
 	t.Parallel()
-	s := supervisor{watch: silentWatch("shop"), assemble: func() (assembly, error) { return assembly{}, errors.New("no such file") }}
+	s := &supervisor{watch: silentWatch("shop"), feed: newFeed(), assemble: func(watch) (assembly, error) { return assembly{}, errors.New("no such file") }}
 	require.ErrorIs(t, s.run(t.Context()), invalidation.ErrFatal)
 }
 
@@ -176,7 +185,7 @@ func TestAShutdownWaitsForTheSourcesButNotForEver(t *testing.T) {
 					return ctx.Err()
 				}))
 				cancel()
-				require.NoError(t, superviseAll(ctx, slog.New(slog.DiscardHandler), []supervisor{s}))
+				require.NoError(t, runFleet(ctx, s))
 				assert.Equal(t, min(takes, stopWithin), time.Since(begin))
 				time.Sleep(takes) // the bubble has to see it end
 			})

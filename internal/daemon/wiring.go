@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -16,74 +17,114 @@ import (
 
 // wiring makes the parts that a configuration describes.
 type wiring struct {
-	cfg    Config
-	log    *slog.Logger
-	redact redactor
-	dryRun *printer // nil: it is none
+	cfg     Config
+	log     *slog.Logger
+	redact  redactor
+	holder  *redissink.Holder // nil where nothing is led: a dry run, a check
+	metrics *metrics          // nil: nobody counts
+	dryRun  *printer          // nil: it is none
 }
 
-func (w wiring) supervisors() []supervisor {
-	all := make([]supervisor, len(w.cfg.Sources))
-	for i, src := range w.cfg.Sources {
-		kind := "mysql"
-		if src.Postgres != nil {
-			kind = "postgres"
-		}
-		watched := newWatch(w.log, w.redact, src.Name, kind)
-		all[i] = supervisor{watch: watched, assemble: func() (assembly, error) { return w.assemble(src, watched) }}
-	}
-	return all
+// supervisor returns what keeps one source running.
+func (w wiring) supervisor(src Source) *supervisor {
+	watched := newWatch(w.log, w.redact, src.Name, src.kind()).metered(w.metrics, groupNames(src))
+	s := &supervisor{watch: watched, feed: newFeed()}
+	s.assemble = func(watched watch) (assembly, error) { return w.assemble(src, watched, s.feed) }
+	return s
 }
 
 // assemble makes source and sinks, and opens no connection.
-func (w wiring) assemble(src Source, watched watch) (assembly, error) {
-	built := assembly{close: func() error { return nil }}
-	var sink invalidation.Sink = dryRunSink{source: src.Name, rows: src.MySQL != nil, printer: w.dryRun}
-	if w.dryRun == nil {
-		cache, err := w.cache(src, watched)
-		if err != nil {
-			return built, err
-		}
-		built.close = cache.Close
-		sink = watchedSink{Sink: cache, watch: watched, showKeys: w.cfg.ShowKeys}
+func (w wiring) assemble(src Source, watched watch, told *feed) (assembly, error) {
+	observer := told.beside(watched)
+	if w.dryRun != nil {
+		read, err := w.reader(src, dryRunSink{source: src.Name, rows: src.MySQL != nil, printer: w.dryRun}, observer)
+		return assembly{reader: read, parts: []part{read}, close: func() error { return nil }}, err
 	}
-	if src.SecondDelete > 0 && w.dryRun == nil {
-		second, err := delaydelete.New(delaydelete.Config{Next: sink, Delay: time.Duration(src.SecondDelete), Observer: watched})
-		if err != nil {
-			return built, errors.Join(err, built.close())
-		}
-		sink, built.parts = second, append(built.parts, second)
+	built := assembly{}
+	held, err := w.cache(src, observer, &built)
+	if err != nil {
+		return built, err
 	}
-	source, err := w.source(src, sink, watched)
+	built.cache, built.parts, built.close = resetSink{held, told}, []part{held}, held.Close
+	built.operator = watchedSink{Sink: built.cache, watch: watched, showKeys: w.cfg.ShowKeys, beneath: true}
+	sink, err := w.delayed(src, watchedSink{Sink: built.cache, watch: watched, showKeys: w.cfg.ShowKeys}, observer, &built)
+	if err == nil {
+		built.reader, err = w.reader(src, sink, observer)
+	}
 	if err != nil {
 		return built, errors.Join(err, built.close())
 	}
-	built.parts = append(built.parts, source)
+	built.parts = append(built.parts, built.reader, poller{watched, built.reader, held})
 	return built, nil
 }
 
-func (w wiring) cache(src Source, watched watch) (*redissink.Sink, error) {
-	tlsConfig, err := w.cfg.Redis.TLS.Build()
+// delayed puts the second delete, where one is wanted, around a Sink.
+func (w wiring) delayed(src Source, sink watchedSink, observer invalidation.Observer, built *assembly) (invalidation.Sink, error) {
+	if src.SecondDelete <= 0 {
+		return sink, nil
+	}
+	sink.beneath = true
+	second, err := delaydelete.New(delaydelete.Config{Next: sink, Delay: time.Duration(src.SecondDelete), Observer: observer})
 	if err != nil {
 		return nil, err
 	}
-	return redissink.New(redissink.Config{
-		Redis: &redis.Options{
-			Addr: w.cfg.Redis.Addrs[0], Username: w.cfg.Redis.Username, Password: w.cfg.Redis.Password.Reveal(),
-			DB: w.cfg.Redis.DB, TLSConfig: tlsConfig, ClientName: "invalidator",
-		},
-		Namespace: w.cfg.Namespace, Source: src.Name, PurgeRate: w.cfg.PurgeRate, Observer: watched,
-	})
+	built.parts = append(built.parts, second)
+	return sink.watch.calls(second), nil
 }
 
-func (w wiring) source(src Source, sink invalidation.Sink, watched watch) (part, error) {
-	if src.MySQL != nil {
-		return w.mysql(src, sink, watched)
+// cache makes the Sink of a source. It asks the reader, which is made after it,
+// which log this is.
+func (w wiring) cache(src Source, observer invalidation.Observer, built *assembly) (*redissink.Sink, error) {
+	cfg, err := w.sinkConfig(src)
+	if err != nil {
+		return nil, err
 	}
-	return w.postgres(src, sink, watched)
+	cfg.Observer = observer
+	cfg.Identity = identity(src, built)
+	return redissink.New(cfg)
 }
 
-func (w wiring) mysql(src Source, sink invalidation.Sink, watched watch) (part, error) {
+// identity asks a source's reader which log it reads.
+func identity(src Source, built *assembly) func(context.Context) (redissink.Identity, error) {
+	return func(ctx context.Context) (redissink.Identity, error) {
+		server, err := built.reader.Identity(ctx)
+		return redissink.Identity{Server: server, Hosts: src.hosts()}, err
+	}
+}
+
+// sinkConfig says where the cache and, in it, the position of a source is.
+func (w wiring) sinkConfig(src Source) (redissink.Config, error) {
+	options, err := w.cfg.Redis.options()
+	if err != nil {
+		return redissink.Config{}, err
+	}
+	return redissink.Config{
+		Redis: options, Namespace: w.cfg.Namespace, Source: src.Name, Holder: w.holder,
+		Group: groups(src), PurgeRate: w.cfg.PurgeRate,
+	}, nil
+}
+
+// options returns the section as the client takes it.
+func (r Redis) options() (*redis.UniversalOptions, error) {
+	tlsConfig, err := r.TLS.Build()
+	if err != nil {
+		return nil, err
+	}
+	return &redis.UniversalOptions{
+		Addrs: r.Addrs, Username: r.Username, Password: r.Password.Reveal(), DB: r.DB, TLSConfig: tlsConfig,
+		MasterName: r.MasterName, SentinelUsername: r.SentinelUsername, SentinelPassword: r.SentinelPassword.Reveal(),
+		IsClusterMode: r.Mode == modeCluster,
+	}, nil
+}
+
+func (w wiring) reader(src Source, sink invalidation.Sink, observer invalidation.Observer) (reader, error) {
+	if src.MySQL != nil {
+		return w.mysql(src, sink, observer)
+	}
+	return w.postgres(src, sink, observer)
+}
+
+func (w wiring) mysql(src Source, sink invalidation.Sink, observer invalidation.Observer) (reader, error) {
 	tlsConfig, err := src.MySQL.TLS.Build()
 	if err != nil {
 		return nil, err
@@ -93,30 +134,37 @@ func (w wiring) mysql(src Source, sink invalidation.Sink, watched watch) (part, 
 		return nil, err
 	}
 	var mapper invalidation.KeyMapper = rules
-	var observer invalidation.Observer = watched
 	if w.dryRun != nil {
-		printing := dryRunMapper{Rules: rules, printer: w.dryRun}
+		printing, outer := dryRunMapper{Rules: rules, printer: w.dryRun}, observer
 		mapper = printing
 		observer = invalidation.ObserverFunc(func(e invalidation.Event) {
-			watched.Observe(e)
+			outer.Observe(e)
 			printing.observe(e)
 		})
 	}
-	return binlog.New(binlog.Config{
+	source, err := binlog.New(binlog.Config{
 		Name: src.Name, Hosts: src.MySQL.Hosts, User: src.MySQL.User, Password: src.MySQL.Password.Reveal(), TLS: tlsConfig,
 		Mapper: mapper, Sink: sink, OnLost: src.OnLostPosition.OnLost, ReadsFrom: src.ReadsFrom,
 		FromNow: w.dryRun != nil, Observer: observer,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return binlogReader{source}, nil
 }
 
-func (w wiring) postgres(src Source, sink invalidation.Sink, watched watch) (part, error) {
+func (w wiring) postgres(src Source, sink invalidation.Sink, observer invalidation.Observer) (reader, error) {
 	tlsConfig, err := src.Postgres.TLS.Build()
 	if err != nil {
 		return nil, err
 	}
-	return outbox.NewPostgres(outbox.PostgresConfig{
+	source, err := outbox.NewPostgres(outbox.PostgresConfig{
 		Name: src.Name, Hosts: src.Postgres.Hosts, User: src.Postgres.User, Password: src.Postgres.Password.Reveal(),
 		Database: src.Postgres.Database, TLS: tlsConfig, Sink: sink, Purge: src.Purge, OnLost: src.OnLostPosition.OnLost,
-		FromNow: w.dryRun != nil, Observer: watched,
+		FromNow: w.dryRun != nil, Observer: observer,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return outboxReader{source}, nil
 }

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation/redissink"
 	"github.com/seed-038af1a6/invalidator/pkg/outbox"
@@ -35,7 +38,9 @@ type relay struct {
 
 // startRelay starts it in the background, until close.
 func startRelay(ctx context.Context, redisAddr string, audit *auditor) (*relay, error) {
-	sink, err := redissink.New(redissink.Config{Redis: redisOptions(redisAddr), Namespace: "demo", Source: "users"})
+	sink, err := redissink.New(redissink.Config{
+		Redis: &redis.UniversalOptions{Addrs: []string{redisAddr}}, Namespace: "demo", Source: "users",
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +56,16 @@ func startRelay(ctx context.Context, redisAddr string, audit *auditor) (*relay, 
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(r.ended)
-		for r.err = source.Run(ctx); errors.Is(r.err, invalidation.ErrResume); {
-			r.err = source.Run(ctx)
-		}
+		both, ctx := errgroup.WithContext(ctx)
+		both.Go(func() error { return sink.Run(ctx) })
+		both.Go(func() error {
+			err := source.Run(ctx)
+			for errors.Is(err, invalidation.ErrResume) {
+				err = source.Run(ctx)
+			}
+			return err
+		})
+		r.err = both.Wait()
 	}()
 	return r, nil
 }
@@ -130,6 +142,14 @@ func (s *countingSink) Apply(ctx context.Context, b invalidation.Batch) error {
 	if s.last != nil && slices.Contains(b.Keys, lastKey) {
 		close(s.last)
 		s.last = nil
+	}
+	return nil
+}
+
+// Stored tells the source what it may prune.
+func (s *countingSink) Stored() []string {
+	if sink, ok := s.Sink.(interface{ Stored() []string }); ok {
+		return sink.Stored()
 	}
 	return nil
 }

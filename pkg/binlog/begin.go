@@ -11,40 +11,72 @@ import (
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
-// begin checks the server's settings and decides where reading starts: behind
-// the stored position, or, where that is lost or unreadable, behind a purge.
-func (s *Source) begin(ctx context.Context, srv *server, stored *position, unreadable string) (*position, error) {
+// logState is where a server's log begins and ends.
+type logState struct {
+	now    *position // everything that is visible
+	purged gtidSet   // what the log does not hold any more
+}
+
+// inspect checks the server's settings and the rules, and looks at its log.
+func (s *Source) inspect(srv *server) (logState, error) {
 	if err := s.checkSettings(srv); err != nil {
-		return nil, err
+		return logState{}, err
 	}
 	if err := s.checkRules(srv); err != nil {
-		return nil, err
+		return logState{}, err
 	}
 	executed, purged, err := gtidState(srv.control)
 	if err != nil {
-		return nil, fmt.Errorf("mysql %s: %w", srv.addr, err)
+		return logState{}, fmt.Errorf("mysql %s: %w", srv.addr, err)
 	}
 	now := &position{server: srv.id, done: executed, rules: ruleIDs(s.cfg.Mapper.Fingerprints())}
+	return logState{now: now, purged: purged}, nil
+}
+
+// begin decides where reading starts: behind what every stored position covers,
+// or, where one of them is lost or unreadable, behind a purge.
+func (s *Source) begin(ctx context.Context, srv *server, found logState, stored []string) (*position, error) {
+	now := found.now
 	if s.cfg.FromNow {
 		return now, nil
 	}
-	if unreadable != "" {
-		return now, s.startAnew(ctx, srv, now, unreadable)
-	}
-	if reason := lost(stored, executed, purged); reason != "" {
+	at, reason := resume(stored, now.done, found.purged)
+	if reason != "" {
 		return now, s.startAnew(ctx, srv, now, reason)
 	}
-	if err := s.purgeNewRules(ctx, srv, now, stored); err != nil {
+	if err := s.purgeNewRules(ctx, srv, now, at); err != nil {
 		return nil, err
 	}
-	return &position{server: srv.id, done: stored.done, rules: now.rules}, nil
+	return &position{server: srv.id, done: at.done, rules: now.rules}, nil
+}
+
+// resume returns the position behind what all stored ones cover. Of one server
+// that is mostly the oldest of them; but a master that was left behind may
+// remember what a failover of the database lost, and then neither covers the
+// other. A reason says why one of them, and so none, can be used.
+func resume(stored []string, executed, purged gtidSet) (at *position, reason string) {
+	if len(stored) == 0 || slices.Contains(stored, "") {
+		return nil, "the cache remembers none: this is the first start, or it was emptied or replaced"
+	}
+	for _, text := range stored {
+		p, err := parsePosition(text)
+		if err != nil {
+			return nil, err.Error()
+		}
+		if reason := lost(p, executed, purged); reason != "" {
+			return nil, reason
+		}
+		if at == nil {
+			at = p
+		}
+		at = at.and(p)
+	}
+	return at, ""
 }
 
 // lost says why a stored position can not be used; "" where it can.
 func lost(stored *position, executed, purged gtidSet) string {
 	switch {
-	case stored == nil:
-		return "the cache remembers none: this is the first start, or it was emptied or replaced"
 	case !executed.Contain(stored.done):
 		return "the server never executed some transactions of the stored position: it lost them in a failover, or it is another server"
 	case !stored.done.Contain(purged):
@@ -62,20 +94,20 @@ func (s *Source) startAnew(ctx context.Context, srv *server, now *position, reas
 	// A position noted before its commits are visible would let a reader
 	// load the old row behind the scan and keep it. What gtid_executed names
 	// is visible on this server; loaders may read others.
-	if err := s.waitVisible(srv, now.done.String()); err != nil {
+	if err := s.waitVisible(ctx, srv, now.done.String()); err != nil {
 		return err
 	}
 	patterns := s.cfg.Mapper.Patterns(nil, "*", "*")
 	return s.purge(ctx, patterns, now)
 }
 
-// purge deletes by pattern, and has the position stored at once: a purge is
-// worth remembering before anything can go wrong.
+// purge hands a purge over, with the position that it makes good. The Sink
+// remembers that one once the purge is done, which may be long after this
+// returns: what is read meanwhile is deleted beside it.
 func (s *Source) purge(ctx context.Context, patterns []string, at *position) error {
-	for _, batch := range []invalidation.Batch{{Patterns: unique(patterns), Position: at.encode()}, {}} {
-		if err := s.cfg.Sink.Apply(ctx, batch); err != nil {
-			return sinkError{fmt.Errorf("purge: %w", err)}
-		}
+	err := s.cfg.Sink.Apply(ctx, invalidation.Batch{Patterns: invalidation.Broadest(patterns), Position: at.encode()})
+	if err != nil {
+		return sinkError{fmt.Errorf("purge: %w", err)}
 	}
 	return nil
 }
@@ -92,8 +124,8 @@ func (s *Source) purgeNewRules(ctx context.Context, srv *server, now, stored *po
 	if len(patterns) == 0 {
 		return nil
 	}
-	s.note("rules are new or changed, so what they name is purged: " + strings.Join(patterns, " "))
-	if err := s.waitVisible(srv, now.done.String()); err != nil {
+	s.say("rules are new or changed, so what they name is purged: " + strings.Join(patterns, " "))
+	if err := s.waitVisible(ctx, srv, now.done.String()); err != nil {
 		return err
 	}
 	return s.purge(ctx, patterns, &position{server: srv.id, done: stored.done, rules: now.rules})
@@ -105,11 +137,6 @@ func ruleIDs(prints []invalidation.Fingerprint) []string {
 		ids[i] = prints[i].ID
 	}
 	return ids
-}
-
-func unique(patterns []string) []string {
-	slices.Sort(patterns)
-	return slices.Compact(patterns)
 }
 
 func gtidState(conn *client.Conn) (executed, purged gtidSet, err error) {

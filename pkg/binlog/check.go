@@ -1,6 +1,7 @@
 package binlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,110 +9,160 @@ import (
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
-// checkSettings refuses a server whose log can not be read.
+// Check looks at everything that reading this server needs, and returns what it
+// found, one Finding for each requirement. It changes nothing and may run
+// beside Run. stored is what each master of the cache remembers, "" for one
+// that remembers nothing; nil leaves the position out.
+func (s *Source) Check(ctx context.Context, stored []string) []invalidation.Finding {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	srv, err := s.call(ctx)
+	if err == nil {
+		defer srv.close()
+		err = s.connectStream(ctx, srv)
+	}
+	if err != nil {
+		return []invalidation.Finding{s.failed("connection", err)}
+	}
+	found := s.checkHosts(ctx, srv)
+	read, err := readSettings(srv.control)
+	if err != nil {
+		return append(found, s.failed("settings", err))
+	}
+	found = append(found, s.judge(read)...)
+	if fatal(found) && read.tooOld() {
+		return found // what follows would not be understood
+	}
+	found = append(found, s.checkRights(srv)...)
+	filters, err := s.checkFilters(srv, read)
+	if err != nil {
+		found = append(found, s.failed("binlog filters", err))
+	}
+	found = append(found, filters...)
+	found = append(found, s.checkServerID(srv)...)
+	schema, unseen, err := s.checkSchema(srv)
+	if err != nil {
+		found = append(found, s.failed("rules", err))
+	}
+	found = append(append(found, schema...), unseen...)
+	found = append(found, s.checkCascades(srv, read)...)
+	for i, addr := range s.cfg.ReadsFrom {
+		found = append(found, s.checkReader(ctx, srv, fmt.Sprintf("reads_from[%d]", i), addr))
+	}
+	if stored != nil {
+		found = append(found, s.checkStored(ctx, srv, read, stored))
+	}
+	return found
+}
+
+// checkHosts tells of the hosts that Run would pass over.
+func (s *Source) checkHosts(ctx context.Context, srv *server) []invalidation.Finding {
+	found := []invalidation.Finding{invalidation.Passed("connection", fmt.Sprintf("mysql %s answers, as server %s", srv.addr, srv.id))}
+	for i, addr := range s.cfg.Hosts {
+		if addr == srv.addr {
+			continue
+		}
+		conn, err := s.dial(ctx, addr, silence)
+		if err == nil {
+			_ = conn.Close()
+			continue
+		}
+		found = append(found, invalidation.Warn.Of(fmt.Sprintf("hosts[%d]", i), lineError{err}.Error()+": it can not stand in for "+srv.addr,
+			"start it, correct the address, or take it out of hosts"))
+	}
+	return found
+}
+
+// checkSettings refuses a server whose log can not be read, and notes what has
+// a cost. It is the part of Check that a start needs.
 func (s *Source) checkSettings(srv *server) error {
-	version, err := queryRow(srv.control, "SELECT VERSION()")
+	read, err := readSettings(srv.control)
 	if err != nil {
-		return fmt.Errorf("mysql %s: read the version: %w", srv.addr, err)
+		return fmt.Errorf("mysql %s: %w", srv.addr, err)
 	}
-	if strings.Contains(version[0], "MariaDB") {
-		return s.refuse(srv, "is MariaDB, which this version does not read yet: use the outbox, or wait for it")
-	}
-	row, err := queryRow(srv.control, "SELECT @@log_bin, @@gtid_mode, @@binlog_format, @@binlog_row_metadata, @@binlog_row_image, @@binlog_row_value_options, @@sync_binlog")
+	filters, err := s.checkFilters(srv, read)
 	if err != nil {
-		return fmt.Errorf("mysql %s: read the settings: %w", srv.addr, err)
+		return fmt.Errorf("mysql %s: %w", srv.addr, err)
 	}
-	var errs []error
-	if row[0] != "1" {
-		errs = append(errs, s.refuse(srv, "writes no binlog: start it with --log-bin"))
-	}
-	if row[1] != "ON" {
-		errs = append(errs, s.refuse(srv, fmt.Sprintf("has gtid_mode = %s: SET PERSIST enforce_gtid_consistency = ON, then step gtid_mode through OFF_PERMISSIVE and ON_PERMISSIVE to ON", row[1])))
-	}
-	if row[2] != "ROW" {
-		errs = append(errs, s.refuse(srv, fmt.Sprintf("has binlog_format = %s, so its log has no rows to read: SET PERSIST binlog_format = ROW, and let the applications reconnect", row[2])))
-	}
-	if row[3] != "FULL" {
-		errs = append(errs, s.refuse(srv, fmt.Sprintf("has binlog_row_metadata = %s, so its log names no columns: SET PERSIST binlog_row_metadata = FULL", row[3])))
-	}
-	if row[6] != "1" {
-		s.note("sync_binlog is " + row[6] + ": after a crash of the machine the server may give GTIDs out again, which nothing can tell; SET PERSIST sync_binlog = 1")
-	}
-	if row[4] == "MINIMAL" {
-		s.note("binlog_row_image is MINIMAL: changes whose image lacks a key column purge by pattern; SET PERSIST binlog_row_image = FULL avoids it")
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Source) note(text string) {
-	s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartSource, Text: text})
-}
-
-func (s *Source) refuse(srv *server, what string) error {
-	return invalidation.Fatal(fmt.Errorf("source %q: mysql %s %s", s.cfg.Name, srv.addr, what))
-}
-
-// columnChecker is what a mapper offers whose columns can be compared with the
-// live schema.
-type columnChecker interface {
-	CheckColumns(has func(schema, table string) (map[string][]string, error)) error
+	return s.refuse("mysql "+srv.addr+": ", append(s.judge(read), filters...))
 }
 
 // checkRules compares the rules with the tables that the user may see. A table
 // that it may not see, or that does not exist yet, is no mistake.
 func (s *Source) checkRules(srv *server) error {
-	checker, ok := s.cfg.Mapper.(columnChecker)
-	if !ok {
+	columns, unseen, err := s.checkSchema(srv)
+	if err != nil {
+		return fmt.Errorf("mysql %s: %w", srv.addr, err)
+	}
+	for _, f := range unseen {
+		s.note(f)
+	}
+	return s.refuse("", columns)
+}
+
+// refuse makes a fatal error of what fails, and notes what has a cost.
+func (s *Source) refuse(at string, found []invalidation.Finding) error {
+	var errs lineError
+	for _, f := range found {
+		switch f.Level {
+		case invalidation.Fail:
+			errs = append(errs, errors.New(at+line(f)))
+		case invalidation.Warn:
+			s.note(f)
+		case invalidation.OK:
+		}
+	}
+	if len(errs) == 0 {
 		return nil
 	}
-	var broken error
-	var unseen []string
-	err := checker.CheckColumns(func(schema, table string) (map[string][]string, error) {
-		tables, err := columns(srv, schema, table)
-		if err != nil {
-			broken = fmt.Errorf("mysql %s: read the columns: %w", srv.addr, err)
-		}
-		if err == nil && len(tables) == 0 {
-			unseen = append(unseen, schema+"."+table)
-		}
-		return tables, err
-	})
-	if len(unseen) > 0 {
-		s.note("not checked, because user " + s.cfg.User + " sees no such table (GRANT SELECT on it, or correct the rule): " + strings.Join(unseen, " "))
-	}
-	if broken != nil {
-		return broken
-	}
-	if err != nil {
-		return invalidation.Fatal(fmt.Errorf("source %q: %w", s.cfg.Name, err))
-	}
-	return nil
+	return invalidation.Fatal(fmt.Errorf("source %q: %w", s.cfg.Name, errs))
 }
 
-// columns returns the columns of each table that the two patterns match.
-func columns(srv *server, schema, table string) (map[string][]string, error) {
-	result, err := srv.control.Execute(fmt.Sprintf(
-		"SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA LIKE %s AND TABLE_NAME LIKE %s ORDER BY 1, 2, ORDINAL_POSITION",
-		likeLiteral(schema), likeLiteral(table)))
-	if err != nil {
-		return nil, err
+// line is a Finding on one line, with its remedy.
+func line(f invalidation.Finding) string {
+	text := f.Text
+	if !strings.HasPrefix(text, f.Subject) {
+		text = f.Subject + ": " + text
 	}
-	defer result.Close()
-	tables := map[string][]string{}
-	for i := range result.RowNumber() {
-		var cell [3]string
-		for k := range cell {
-			if cell[k], err = result.GetString(i, k); err != nil {
-				return nil, err
-			}
-		}
-		name := cell[0] + "." + cell[1]
-		tables[name] = append(tables[name], cell[2])
+	if f.Fix != "" {
+		text += ": " + f.Fix
 	}
-	return tables, nil
+	return text
 }
 
-// likeLiteral turns a rule's pattern into a quoted operand of LIKE.
-func likeLiteral(pattern string) string {
-	return "'" + strings.NewReplacer(`\`, `\\\\`, `'`, `''`, `%`, `\\%`, `_`, `\\_`, `*`, `%`).Replace(pattern) + "'"
+func (s *Source) note(f invalidation.Finding) { s.say(line(f)) }
+
+// say tells the Observer, once in the life of the Source.
+func (s *Source) say(text string) {
+	if _, told := s.noted.LoadOrStore(text, true); !told {
+		s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartSource, Text: text})
+	}
+}
+
+// failed is the Finding for a question that the server did not answer.
+func (s *Source) failed(subject string, err error) invalidation.Finding {
+	err = s.explain(err)
+	fix := "start the server, or correct hosts; see its error log"
+	if advice, ok := errors.AsType[invalidation.AdvisedError](err); ok {
+		fix = advice.Fix
+	}
+	return invalidation.Fail.Of(subject, strings.TrimSuffix(lineError{err}.Error(), ": "+fix), fix)
+}
+
+func fatal(found []invalidation.Finding) bool {
+	for _, f := range found {
+		if f.Level == invalidation.Fail {
+			return true
+		}
+	}
+	return false
+}
+
+// joinNames lists names in a line, not more than one can take in.
+func joinNames(names []string) string {
+	const most = 8
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }

@@ -18,7 +18,15 @@ type Config struct {
 	Name string
 	// Hosts are host:port, tried in order. Required.
 	Hosts []string
-	// User and Password log in. User is required.
+	// User and Password log in. User is required. It needs, directly or by
+	// a role that is active from the login on (SET DEFAULT ROLE),
+	//
+	//	REPLICATION SLAVE ON *.*    to read the log
+	//	REPLICATION CLIENT ON *.*   for Rewind, the bytes of Lag, and a part of Check
+	//	SELECT                      on the tables that the rules name, so that their
+	//	                            columns and foreign keys can be checked
+	//
+	// and nothing else, and on the servers of ReadsFrom the second alone.
 	User, Password string
 	// TLS is the transport's configuration. Default: no TLS.
 	TLS *tls.Config

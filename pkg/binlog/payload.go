@@ -28,13 +28,18 @@ func (r *reader) describe(event []byte) error {
 	if len(event) < replication.EventHeaderSize+checksumLen+1 {
 		return errPayload
 	}
-	algorithm := len(event) - checksumLen - 1
-	r.checksums = event[algorithm] == byte(replication.BINLOG_CHECKSUM_ALG_CRC32)
+	r.checksums = hasChecksums(event)
 	inner := bytes.Clone(event)
-	inner[algorithm] = byte(replication.BINLOG_CHECKSUM_ALG_OFF)
+	inner[len(event)-checksumLen-1] = byte(replication.BINLOG_CHECKSUM_ALG_OFF)
 	r.inner = r.newParser()
 	_, err := decode(r.inner, inner)
 	return err
+}
+
+// hasChecksums reports what a FORMAT_DESCRIPTION event, of at least that many
+// bytes, says of the events behind it.
+func hasChecksums(description []byte) bool {
+	return description[len(description)-checksumLen-1] == byte(replication.BINLOG_CHECKSUM_ALG_CRC32)
 }
 
 // payload reads the events of a compressed transaction.

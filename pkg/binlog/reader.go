@@ -28,6 +28,8 @@ type change struct {
 	patterns  []string
 	committed time.Time
 	last      bool // the transaction ends here
+	end       place
+	idle      bool // no transaction: the server has sent all that it has
 }
 
 // reader turns the stream's events into changes. One goroutine owns it.
@@ -40,6 +42,7 @@ type reader struct {
 	rows     rowDecoder
 	tx       transaction
 	prepared prepared
+	place    place // behind the last event that was read
 
 	checksums bool // events end with a checksum
 }
@@ -88,10 +91,25 @@ func (r *reader) run(ctx context.Context, server *server) error {
 		if !accepted {
 			r.observer.Observe(invalidation.Event{Kind: invalidation.Working, Part: invalidation.PartSource, Text: server.addr})
 		}
-		if err := r.parse(ctx, r.parser, data); err != nil {
+		if err := r.read(ctx, data); err != nil {
 			return err
 		}
 	}
+}
+
+// read acts on one event of the stream.
+func (r *reader) read(ctx context.Context, data []byte) error {
+	if len(data) < replication.EventHeaderSize {
+		return errors.New("decode the binlog: an event without a header")
+	}
+	r.place.follow(data)
+	if !isHeartbeat(data) {
+		return r.parse(ctx, r.parser, data)
+	}
+	if r.tx.known {
+		return nil
+	}
+	return r.hand(ctx, change{idle: true, end: r.place})
 }
 
 // parse decodes one event and acts on it.
@@ -138,7 +156,7 @@ func (r *reader) event(ctx context.Context, event *replication.BinlogEvent) erro
 	case *replication.QueryEvent:
 		return r.query(ctx, e)
 	case *replication.RowsEvent:
-		return r.change(ctx, e)
+		return r.change(ctx, event.Header.EventType, e)
 	case *replication.XIDEvent:
 		return r.end(ctx)
 	case *replication.ExecuteLoadQueryEvent:
@@ -180,7 +198,7 @@ func (r *reader) generic(ctx context.Context, kind replication.EventType, e *rep
 }
 
 // change maps the rows of one event to keys.
-func (r *reader) change(ctx context.Context, e *replication.RowsEvent) error {
+func (r *reader) change(ctx context.Context, kind replication.EventType, e *replication.RowsEvent) error {
 	if !r.watched(e.Table) {
 		return nil
 	}
@@ -189,7 +207,7 @@ func (r *reader) change(ctx context.Context, e *replication.RowsEvent) error {
 		return nil
 	}
 	var mapErr error
-	err := r.rows.each(e, func(row invalidation.Row) {
+	err := r.rows.each(kind, e, func(row invalidation.Row) {
 		keys, err := r.mapper.Keys(r.tx.keys, row)
 		if err != nil {
 			mapErr = err
@@ -218,7 +236,7 @@ var errNoNames = errors.New("the log names no columns: it was written before bin
 
 func (r *reader) purgeTable(schema, table string, reason error) {
 	r.observer.Observe(invalidation.Event{Kind: invalidation.Incomplete, Part: invalidation.PartSource, Text: schema + "." + table, Err: reason})
-	r.tx.patterns = unique(r.mapper.Patterns(r.tx.patterns, schema, table))
+	r.tx.patterns = invalidation.Broadest(r.mapper.Patterns(r.tx.patterns, schema, table))
 }
 
 func (r *reader) purgeAll(reason string) {
@@ -236,11 +254,15 @@ func (r *reader) end(ctx context.Context) error {
 // send hands over what was collected of the transaction.
 func (r *reader) send(ctx context.Context, last bool) error {
 	c := r.tx.change
-	c.last = last
+	c.last, c.end = last, r.place
 	r.tx.keys, r.tx.patterns = nil, nil
 	if last {
 		r.tx = transaction{}
 	}
+	return r.hand(ctx, c)
+}
+
+func (r *reader) hand(ctx context.Context, c change) error {
 	select {
 	case r.out <- c:
 		return nil

@@ -17,20 +17,20 @@ type rowDecoder struct {
 	text          []byte
 }
 
-// each calls do for every row of the event.
-func (d *rowDecoder) each(e *replication.RowsEvent, do func(invalidation.Row)) error {
+// each calls do for every row of the event, which is of the given kind.
+func (d *rowDecoder) each(kind replication.EventType, e *replication.RowsEvent, do func(invalidation.Row)) error {
 	row := invalidation.Row{Schema: string(e.Table.Schema), Table: string(e.Table.Table)}
 	table := columnsOf(e.Table)
 	step := 1
-	switch e.Type() {
-	case replication.EnumRowsEventTypeInsert:
+	switch {
+	case e.Type() == replication.EnumRowsEventTypeInsert:
 		row.Op = invalidation.Insert
-	case replication.EnumRowsEventTypeDelete:
+	case e.Type() == replication.EnumRowsEventTypeDelete:
 		row.Op = invalidation.Delete
-	case replication.EnumRowsEventTypeUpdate:
+	case e.Type() == replication.EnumRowsEventTypeUpdate, kind == replication.PARTIAL_UPDATE_ROWS_EVENT:
 		row.Op, step = invalidation.Update, 2
 	default:
-		return fmt.Errorf("unknown kind of row event %v", e.Type())
+		return fmt.Errorf("unknown kind of row event %v", kind)
 	}
 	for i := 0; i+step <= len(e.Rows); i += step {
 		d.text = d.text[:0]

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +20,7 @@ const (
 	dialTimeout = 5 * time.Second
 	// heartbeatPeriod is how often an idle server speaks; a stream that is
 	// silent for silence is taken for dead.
-	heartbeatPeriod = time.Second
+	heartbeatPeriod = 500 * time.Millisecond
 	silence         = 10 * time.Second
 )
 
@@ -36,48 +37,68 @@ type server struct {
 // connect opens the stream and the control connection to the first host that
 // answers, and makes sure that they reached the same server.
 func (s *Source) connect(ctx context.Context) (*server, error) {
-	var errs []error
-	for _, addr := range s.cfg.Hosts {
-		srv, err := s.connectTo(ctx, addr)
-		if err == nil {
-			return srv, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
-}
-
-func (s *Source) connectTo(ctx context.Context, addr string) (_ *server, err error) {
-	srv := &server{addr: addr}
-	defer func() {
-		if err != nil {
-			srv.close()
-		}
-	}()
-	if srv.control, err = s.dial(ctx, addr, s.cfg.GateTimeout+silence); err != nil {
+	srv, err := s.visit(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if srv.stream, err = s.dial(ctx, addr, silence); err != nil {
+	if err := s.connectStream(ctx, srv); err != nil {
+		srv.close()
+		return nil, err
+	}
+	return srv, nil
+}
+
+// visit opens the control connection to the first host that answers, and those
+// to the servers of ReadsFrom.
+func (s *Source) visit(ctx context.Context) (*server, error) {
+	srv, err := s.call(ctx)
+	if err != nil {
 		return nil, err
 	}
 	for _, other := range s.cfg.ReadsFrom {
 		conn, err := s.dial(ctx, other, s.cfg.GateTimeout+silence)
 		if err != nil {
+			srv.close()
 			return nil, err
 		}
 		srv.others = append(srv.others, conn)
 	}
-	if srv.id, err = serverUUID(srv.control); err != nil {
-		return nil, fmt.Errorf("mysql %s: %w", addr, err)
-	}
-	streamID, err := serverUUID(srv.stream)
-	if err != nil {
-		return nil, fmt.Errorf("mysql %s: %w", addr, err)
-	}
-	if streamID != srv.id {
-		return nil, fmt.Errorf("mysql %s: two connections reached two servers (%s and %s): name one server, not a balancer", addr, srv.id, streamID)
-	}
 	return srv, nil
+}
+
+// call opens the control connection to the first host that answers.
+func (s *Source) call(ctx context.Context) (*server, error) {
+	var errs lineError
+	for _, addr := range s.cfg.Hosts {
+		srv := &server{addr: addr}
+		conn, err := s.dial(ctx, addr, s.cfg.GateTimeout+silence)
+		if err == nil {
+			srv.control = conn
+			if srv.id, err = serverUUID(conn); err == nil {
+				return srv, nil
+			}
+			srv.close()
+			err = fmt.Errorf("mysql %s: %w", addr, err)
+		}
+		errs = append(errs, err)
+	}
+	return nil, errs
+}
+
+func (s *Source) connectStream(ctx context.Context, srv *server) error {
+	conn, err := s.dial(ctx, srv.addr, silence)
+	if err != nil {
+		return err
+	}
+	srv.stream = conn
+	id, err := serverUUID(conn)
+	if err != nil {
+		return fmt.Errorf("mysql %s: %w", srv.addr, err)
+	}
+	if id != srv.id {
+		return fmt.Errorf("mysql %s: two connections reached two servers (%s and %s): name one server, not a balancer", srv.addr, srv.id, id)
+	}
+	return nil
 }
 
 // dial connects; the connection is closed when ctx is done.
@@ -87,6 +108,7 @@ func (s *Source) dial(ctx context.Context, addr string, readTimeout time.Duratio
 	handshake, greeted := context.WithTimeout(ctx, dialTimeout)
 	defer greeted()
 	stop := func() bool { return true }
+	var opened *client.Conn
 	conn, err := client.ConnectWithDialer(handshake, "tcp", addr, s.cfg.User, s.cfg.Password, "",
 		func(handshake context.Context, network, address string) (net.Conn, error) {
 			c, err := dialer.DialContext(handshake, network, address)
@@ -98,14 +120,14 @@ func (s *Source) dial(ctx context.Context, addr string, readTimeout time.Duratio
 			return c, nil
 		},
 		func(c *client.Conn) error {
-			c.ReadTimeout, c.WriteTimeout = readTimeout, silence
+			opened, c.ReadTimeout, c.WriteTimeout = c, readTimeout, silence
 			if s.cfg.TLS != nil {
 				c.SetTLSConfig(withServerName(s.cfg.TLS, addr))
 			}
 			return nil
 		})
 	if err != nil {
-		return nil, fmt.Errorf("mysql %s: connect: %w", addr, err)
+		return nil, fmt.Errorf("mysql %s: connect: %w", addr, handshakeError(handshake, opened, err))
 	}
 	if !stop() {
 		return nil, fmt.Errorf("mysql %s: connect: no greeting within %s", addr, dialTimeout)
@@ -116,6 +138,23 @@ func (s *Source) dial(ctx context.Context, addr string, readTimeout time.Duratio
 		return nil, fmt.Errorf("mysql %s: prepare the session: %w", addr, err)
 	}
 	return conn, nil
+}
+
+// handshakeError tells a server that refuses from what is no MySQL server, or
+// none that speaks TLS. opened is nil where nothing listened.
+func handshakeError(ctx context.Context, opened *client.Conn, err error) error {
+	_, refused := errors.AsType[*mysql.MyError](err)
+	switch {
+	case opened == nil || refused:
+		return err
+	case strings.Contains(err.Error(), "does not support TLS"): // the library has no type for it
+		return errNoTLS
+	case opened.GetServerVersion() != "": // it greeted
+		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: no greeting within %s", errNoMySQL, dialTimeout)
+	}
+	return fmt.Errorf("%w: %w", errNoMySQL, err)
 }
 
 func withServerName(cfg *tls.Config, addr string) *tls.Config {
@@ -137,21 +176,38 @@ func serverUUID(conn *client.Conn) (string, error) {
 
 // queryRow returns the first row of a query as text; NULL is "".
 func queryRow(conn *client.Conn, query string) ([]string, error) {
+	rows, err := queryRows(conn, query)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("%s: no row", query)
+	}
+	return rows[0], nil
+}
+
+// queryRows returns the rows of a query as text; NULL is "".
+func queryRows(conn *client.Conn, query string) ([][]string, error) {
 	result, err := conn.Execute(query)
 	if err != nil {
 		return nil, err
 	}
 	defer result.Close()
-	if result.RowNumber() == 0 {
-		return nil, fmt.Errorf("%s: no row", query)
+	if result.Resultset == nil {
+		return nil, nil
 	}
-	row := make([]string, result.ColumnNumber())
-	for i := range row {
-		if row[i], err = result.GetString(0, i); err != nil {
-			return nil, fmt.Errorf("%s: %w", query, err)
+	rows := make([][]string, result.RowNumber())
+	for i := range rows {
+		rows[i] = make([]string, result.ColumnNumber())
+		for k := range rows[i] {
+			text, err := result.GetString(i, k)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", query, err)
+			}
+			rows[i][k] = strings.Clone(text) // it lies in a buffer that Close gives away
 		}
 	}
-	return row, nil
+	return rows, nil
 }
 
 // close closes every connection. It may be called more than once, also while
@@ -166,28 +222,56 @@ func (srv *server) close() {
 	})
 }
 
+// What a request for the log does at its end.
+const (
+	dumpWaits = 0 // for more
+	dumpEnds  = 1
+)
+
 // dump asks for every transaction that is not in done.
-func (srv *server) dump(done *mysql.MysqlGTIDSet, serverID uint32) error {
-	for _, set := range []string{
-		// Old and new names of the same settings.
-		"SET @source_binlog_checksum = @@global.binlog_checksum, @master_binlog_checksum = @@global.binlog_checksum",
-		fmt.Sprintf("SET @source_heartbeat_period = %d, @master_heartbeat_period = %[1]d", heartbeatPeriod.Nanoseconds()),
-	} {
-		if _, err := srv.stream.Execute(set); err != nil {
-			return fmt.Errorf("prepare the stream: %w", err)
-		}
+func (srv *server) dump(done *mysql.MysqlGTIDSet, serverID uint32, atEnd uint16) error {
+	if err := prepareDump(srv.stream); err != nil {
+		return err
 	}
 	gtids := done.Encode()
-	srv.stream.ResetSequence()
 	packet := make([]byte, 4, 64+len(gtids)) // four bytes for the packet's header
 	packet = append(packet, mysql.COM_BINLOG_DUMP_GTID)
-	packet = binary.LittleEndian.AppendUint16(packet, 0) // flags
+	packet = binary.LittleEndian.AppendUint16(packet, atEnd)
 	packet = binary.LittleEndian.AppendUint32(packet, serverID)
 	packet = binary.LittleEndian.AppendUint32(packet, 0) // no file name
 	packet = binary.LittleEndian.AppendUint64(packet, 4)
 	packet = binary.LittleEndian.AppendUint32(packet, uint32(len(gtids))) //nolint:gosec // a GTID set is far below 4 GiB
 	packet = append(packet, gtids...)
 	return srv.stream.WritePacket(packet)
+}
+
+// dumpFile asks for one file of the log and those behind it.
+func dumpFile(stream *client.Conn, file string, serverID uint32) error {
+	if err := prepareDump(stream); err != nil {
+		return err
+	}
+	packet := make([]byte, 4, 64+len(file))
+	packet = append(packet, mysql.COM_BINLOG_DUMP)
+	packet = binary.LittleEndian.AppendUint32(packet, 4) // behind the file's magic number
+	packet = binary.LittleEndian.AppendUint16(packet, dumpEnds)
+	packet = binary.LittleEndian.AppendUint32(packet, serverID)
+	packet = append(packet, file...)
+	return stream.WritePacket(packet)
+}
+
+// prepareDump sets what the server wants to know before a dump.
+func prepareDump(stream *client.Conn) error {
+	for _, set := range []string{
+		// Old and new names of the same settings.
+		"SET @source_binlog_checksum = @@global.binlog_checksum, @master_binlog_checksum = @@global.binlog_checksum",
+		fmt.Sprintf("SET @source_heartbeat_period = %d, @master_heartbeat_period = %[1]d", heartbeatPeriod.Nanoseconds()),
+	} {
+		if _, err := stream.Execute(set); err != nil {
+			return fmt.Errorf("prepare the stream: %w", err)
+		}
+	}
+	stream.ResetSequence()
+	return nil
 }
 
 // nextEvent reads one event's bytes from a stream that dumps.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -15,6 +17,14 @@ import (
 type Source struct {
 	cfg      Config
 	serverID uint32
+	noted    sync.Map                // texts that the Observer has been told
+	applied  atomic.Pointer[applied] // nil before the first batch
+}
+
+// applied is how far Run came.
+type applied struct {
+	gtids string
+	place place
 }
 
 // New checks the configuration; it opens no connection and starts nothing.
@@ -44,26 +54,21 @@ func (s *Source) Run(ctx context.Context) error {
 	for {
 		started := time.Now()
 		err := s.session(ctx)
+		if ctx.Err() == nil && !isSinkError(err) {
+			if err = s.explain(err); errors.Is(err, invalidation.ErrFatal) {
+				return err
+			}
+			s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Waiting, Part: partOf(err), Err: err})
+			if time.Since(started) > time.Minute {
+				pause.Reset()
+			}
+			err = s.pause(ctx, pause.NextBackOff())
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if sinkErr, ok := errors.AsType[sinkError](err); ok {
 			return sinkErr.error
-		}
-		err = s.explain(err)
-		if errors.Is(err, invalidation.ErrFatal) {
-			return err
-		}
-		s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Waiting, Part: partOf(err), Err: err})
-		if time.Since(started) > time.Minute {
-			pause.Reset()
-		}
-		timer := time.NewTimer(pause.NextBackOff())
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
 		}
 	}
 }
@@ -73,22 +78,30 @@ func (s *Source) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stored, err := s.stored(ctx)
-	unreadable := ""
-	if errors.Is(err, errUnreadable) {
-		unreadable = err.Error()
-	} else if err != nil {
-		return err
-	}
-	server, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer server.close()
-	begin, err := s.begin(ctx, server, stored, unreadable)
+	var server *server
+	var found logState
+	err = s.beating(ctx, cancel, func() (err error) {
+		if server, err = s.connect(ctx); err != nil {
+			return err
+		}
+		found, err = s.inspect(server)
+		return err
+	})
+	if server != nil {
+		defer server.close()
+	}
 	if err != nil {
 		return err
 	}
-	if err := server.dump(begin.done, s.serverID); err != nil {
+	begin, err := s.begin(ctx, server, found, stored)
+	if err != nil {
+		return err
+	}
+	err = s.beating(ctx, server.close, func() error { return server.dump(begin.done, s.serverID, dumpWaits) })
+	if err != nil {
 		return fmt.Errorf("start reading the binlog: %w", err)
 	}
 	return s.follow(ctx, server, begin)
@@ -115,19 +128,24 @@ func (s *Source) follow(ctx context.Context, server *server, begin *position) er
 	return err
 }
 
-// stored asks the Sink for the oldest position; "" where one is missing.
-func (s *Source) stored(ctx context.Context) (*position, error) {
+// stored asks the Sink what each master of the cache remembers.
+func (s *Source) stored(ctx context.Context) ([]string, error) {
 	if s.cfg.FromNow {
-		return nil, nil //nolint:nilnil // no position is a position of its own here
+		return nil, nil
 	}
 	positions, err := s.cfg.Sink.Positions(ctx)
 	if err != nil {
 		return nil, sinkError{fmt.Errorf("read the position: %w", err)}
 	}
-	return oldest(positions)
+	return positions, nil
 }
 
 // sinkError marks an error of the Sink, which Run returns as it is.
 type sinkError struct{ error }
 
 func (e sinkError) Unwrap() error { return e.error }
+
+func isSinkError(err error) bool {
+	_, ok := errors.AsType[sinkError](err)
+	return ok
+}

@@ -98,6 +98,16 @@ func (s *Sink) Positions(ctx context.Context) ([]string, error) {
 	return s.cfg.Next.Positions(ctx)
 }
 
+// Stored returns what the masters of the next Sink's cache are known to
+// remember, which lies behind what was applied by the delay at least. It is
+// empty where the next Sink does not tell.
+func (s *Sink) Stored() []string {
+	if next, ok := s.cfg.Next.(interface{ Stored() []string }); ok {
+		return next.Stored()
+	}
+	return nil
+}
+
 // Apply implements invalidation.Sink. It returns when the first delete was
 // answered and the second is queued. While too much is queued it blocks, and
 // sends the next Sink a heartbeat every second.

@@ -292,3 +292,23 @@ func TestASlowReaderIsCaughtByTheSecondDelete(t *testing.T) {
 		})
 	}
 }
+
+// What the next Sink is known to remember is all that may be pruned below.
+type telling struct {
+	invalidation.Sink
+
+	stored []string
+}
+
+func (s telling) Stored() []string { return s.stored }
+
+func TestStoredIsWhatTheNextSinkTells(t *testing.T) {
+	t.Parallel()
+	stored := func(next invalidation.Sink) []string {
+		sink, err := delaydelete.New(delaydelete.Config{Next: next, Delay: time.Second})
+		require.NoError(t, err)
+		return sink.Stored()
+	}
+	assert.Equal(t, []string{"a", ""}, stored(telling{stored: []string{"a", ""}}))
+	assert.Empty(t, stored(struct{ invalidation.Sink }{}))
+}

@@ -27,43 +27,66 @@ const (
 	Waiting Kind = iota + 1
 	// Working: Part does its work, for the first time or again.
 	Working
-	// Deleted: Count keys were deleted, or found absent, in Took.
+	// Deleted: Count keys of the group Text, Found of which were there, were
+	// deleted in Took.
 	Deleted
-	// Advanced: the Source has applied everything up to Text, whose newest
-	// change was committed at At (zero: not known).
+	// Advanced: the Source has given everything up to Text to the Sink, whose
+	// newest change was committed at At and whose oldest in this batch at
+	// Oldest (zero: not known, or none). The batch had Count transactions,
+	// or rows of an outbox, and Keys keys, after Coalesced duplicates had
+	// been dropped. Idle: the log has said that it holds nothing more.
 	Advanced
+	// Gated: a batch waited for Took until its commits were visible.
+	Gated
 	// Lost: the position is missing or unusable for the reason in Text;
 	// everything that matches the patterns is purged next.
 	Lost
+	// Replaying: the cache went back in time, or was changed by somebody
+	// else, as Text says; the Source begins again at the oldest position.
+	Replaying
 	// PurgeStarted, PurgeProgress, PurgeDone: a purge of the pattern Text
-	// is about to begin on a cache of Count keys, has deleted Count keys,
-	// has deleted Count keys in all.
+	// is about to begin on a cache of Count keys; has deleted Count keys
+	// after looking at Scanned; has deleted Count keys in all, but for those
+	// that Err tells of. A purge that has to begin again says PurgeStarted
+	// again.
 	PurgeStarted
 	PurgeProgress
 	PurgeDone
 	// Incomplete: a change could not be mapped to exact keys because of
 	// Err, so the patterns of its table, named in Text, are deleted.
 	Incomplete
+	// Parked: Redis refuses for good, because of Err, to delete Keys keys
+	// that are remembered and passed; Count are parked now.
+	Parked
+	// Standby: another daemon, named in Text, leads. This one waits.
+	Standby
+	// Leading: this daemon leads from now on.
+	Leading
 	// Pruned: Count rows of the outbox were removed.
 	Pruned
 	// Noted: something an operator should know and need not act on; Text.
 	Noted
 )
 
-// The parts that an Event speaks of.
+// The parts that an Event speaks of. A master of a cluster that is left behind
+// is a part of its own: PartCache, a space and its address.
 const (
 	PartCache  = "redis"
 	PartSource = "source"
 	PartGate   = "gate"
+	PartLease  = "lease"
 )
 
-// Event is one thing that happened.
+// Event is one thing that happened. Its Kind says what the fields mean; keys
+// are in none of them.
 type Event struct {
-	Kind  Kind
-	Part  string
-	Text  string
-	Count int
-	Took  time.Duration
-	At    time.Time
-	Err   error
+	Kind                      Kind
+	Part                      string
+	Text                      string
+	Count, Keys               int
+	Coalesced, Found, Scanned int
+	Took                      time.Duration
+	At, Oldest                time.Time
+	Idle                      bool
+	Err                       error
 }

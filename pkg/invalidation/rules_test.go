@@ -96,7 +96,7 @@ rules[2].keys[0]: "{id}" has no literal text, so purging it would match every ke
 rules[2].keys[1]: "" is empty: write a key such as "user:{id}"
 rules[2].keys[2]: "user:{id" placeholder at offset 5 is not closed: add "}", or write "{{" for a brace
 rules[2].keys[3]: "user:}" "}" at offset 5 closes nothing: write "}}" for a brace
-rules[2].keys[4]: "user:{}" placeholder "{}" at offset 5 is not a column name`)
+rules[2].keys[4]: "user:{}" placeholder "{}" at offset 5 is not a column name: write one such as "{id}"`)
 	_, err = NewRules(nil)
 	require.Error(t, err)
 }

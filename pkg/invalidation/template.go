@@ -42,7 +42,7 @@ func parseTemplate(text string) (template, error) {
 			}
 			column := text[i+1 : i+end]
 			if strings.TrimSpace(column) != column || column == "" || strings.ContainsAny(column, "{") {
-				return template{}, fmt.Errorf("placeholder %q at offset %d is not a column name", text[i:i+end+1], i)
+				return template{}, fmt.Errorf("placeholder %q at offset %d is not a column name: write one such as \"{id}\"", text[i:i+end+1], i)
 			}
 			if literal.Len() > 0 {
 				t.parts = append(t.parts, part{literal: literal.String()})

@@ -18,14 +18,16 @@ type row struct {
 
 // chunk collects the rows of one statement.
 type chunk struct {
-	keys   []string
-	seen   map[string]struct{}
-	rows   int
-	bytes  int
-	limit  int
-	full   bool // cut off for its size
-	last   cursor
-	newest time.Time
+	keys      []string
+	seen      map[string]struct{}
+	coalesced int // keys that were there already
+	rows      int
+	bytes     int
+	limit     int
+	full      bool // cut off for its size
+	last      cursor
+
+	oldest, newest time.Time
 }
 
 // add takes a row and reports whether there is room for another.
@@ -35,15 +37,25 @@ func (c *chunk) add(r row) bool {
 	if r.created.After(c.newest) {
 		c.newest = r.created
 	}
+	if c.oldest.IsZero() || r.created.Before(c.oldest) {
+		c.oldest = r.created
+	}
 	for _, key := range r.keys {
-		if _, double := c.seen[key]; !double {
-			c.seen[key] = struct{}{}
-			c.keys = append(c.keys, key)
-			c.bytes += len(key) + 16
+		if _, double := c.seen[key]; double {
+			c.coalesced++
+			continue
 		}
+		c.seen[key] = struct{}{}
+		c.keys = append(c.keys, key)
+		c.bytes += len(key) + 16
 	}
 	c.full = c.bytes >= chunkBytes && c.rows < c.limit
 	return !c.full
+}
+
+// step returns what the Sink has to do for the chunk.
+func (c *chunk) step() step {
+	return step{keys: c.keys, rows: c.rows, coalesced: c.coalesced, oldest: c.oldest, newest: c.newest}
 }
 
 func (c *chunk) more() bool { return c.full || c.rows >= c.limit }

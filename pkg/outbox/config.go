@@ -27,8 +27,14 @@ type PostgresConfig struct {
 	// to be Postgres itself: behind a pooler that switches servers between
 	// statements a failover goes unseen, and the source says so and waits.
 	Hosts []string
-	// User needs SELECT and DELETE on cache_outbox.events and SELECT and
-	// UPDATE on cache_outbox.state.
+	// User, Password and Database log in. The user needs
+	//
+	//	USAGE ON SCHEMA cache_outbox                    which the migrations grant to everybody
+	//	SELECT, DELETE ON cache_outbox.events           to read and to prune
+	//	SELECT, UPDATE ON cache_outbox.state            to know and to note what was pruned
+	//
+	// and nothing else. With the role pg_read_all_stats Check also sees how
+	// long the transactions of others have run.
 	User, Password, Database string
 	// TLS is used as it is, with the host as ServerName where that is
 	// empty. Default: no TLS.

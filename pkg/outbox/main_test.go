@@ -34,6 +34,12 @@ func (s *memorySink) Positions(context.Context) ([]string, error) {
 	return []string{s.stored}, nil
 }
 
+func (s *memorySink) Stored() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []string{s.stored}
+}
+
 func (s *memorySink) Apply(_ context.Context, b invalidation.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,12 +13,23 @@ import (
 // sees is deleted, and, where Target is set, also what Target sees up to the
 // cursor After.
 type position struct {
-	System   string    `json:"system"`   // pg_control_system().system_identifier
-	Timeline string    `json:"timeline"` // 8 hexadecimal digits
-	LSN      lsn       `json:"lsn"`      // behind the WAL of every transaction that it knows of
+	home
+
+	LSN      lsn       `json:"lsn"` // behind the WAL of every transaction that it knows of
 	Snapshot snapshot  `json:"snapshot"`
 	Target   *snapshot `json:"target,omitempty"`
 	After    *cursor   `json:"after,omitempty"`
+}
+
+// home is where a position means something.
+type home struct {
+	System   string `json:"system"`           // pg_control_system().system_identifier
+	Outbox   string `json:"outbox,omitempty"` // oids of the database and its table; "" in positions of the first version
+	Timeline string `json:"timeline"`         // 8 hexadecimal digits
+}
+
+func (h home) sameOutbox(o home) bool {
+	return h.Outbox == o.Outbox || h.Outbox == "" || o.Outbox == ""
 }
 
 // cursor is a place in the index on (txid, id).
@@ -53,26 +64,37 @@ func (p position) done() position {
 	return p
 }
 
-// older returns the one of two positions on the same log that covers less. Two
-// that stop somewhere on the way to different targets are taken back to where
-// both began.
-func (p position) older(o position) position {
-	switch order := p.Snapshot.compare(o.Snapshot); {
-	case order < 0:
-		return p
-	case order > 0:
-		return o
-	case p.Target == nil:
-		return p
-	case o.Target == nil:
-		return o
-	case p.Target.compare(*o.Target) != 0:
-		p.LSN, p.Target, p.After = min(p.LSN, o.LSN), nil, nil
-		return p
-	case p.After.compare(*o.After) <= 0:
-		return p
+// and returns the position behind what both of two positions on the same log
+// cover. It knows of no transaction that one of them does not know of, so the
+// smaller LSN lies behind the WAL of all of them.
+//
+// A cursor counts where its position needs it: what its snapshot sees is deleted
+// anyway.
+func (p position) and(o position) position {
+	both := position{home: p.home, LSN: min(p.LSN, o.LSN), Snapshot: p.Snapshot.and(o.Snapshot)}
+	both.Outbox = cmp.Or(p.Outbox, o.Outbox)
+	target := p.end().and(o.end())
+	for _, one := range []position{p, o} {
+		if !target.within(one.Snapshot) && (both.After == nil || one.After.compare(*both.After) < 0) {
+			both.Target, both.After = &target, one.After
+		}
 	}
-	return o
+	return both
+}
+
+// end returns what the position is on its way to.
+func (p position) end() snapshot {
+	if p.Target != nil {
+		return *p.Target
+	}
+	return p.Snapshot
+}
+
+// within reports whether the other position covers all that this one does.
+func (p position) within(o position) bool {
+	both := p.and(o)
+	both.LSN, both.home = p.LSN, p.home
+	return both.String() == p.String()
 }
 
 // lsn is a place in the WAL, in bytes. Its text form is that of pg_lsn.

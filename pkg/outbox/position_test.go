@@ -23,7 +23,7 @@ func drawSnapshot(t *rapid.T, label string) snapshot {
 func TestPositionsSurviveTheirTextForm(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		p := position{System: "7301", Timeline: "0000000A", LSN: lsn(rapid.Uint64().Draw(t, "lsn")), Snapshot: drawSnapshot(t, "from")}
+		p := position{home: home{System: "7301", Timeline: "0000000A"}, LSN: lsn(rapid.Uint64().Draw(t, "lsn")), Snapshot: drawSnapshot(t, "from")}
 		if rapid.Bool().Draw(t, "on the way") {
 			target := drawSnapshot(t, "to")
 			p.Target, p.After = &target, &cursor{rapid.Uint64().Draw(t, "txid"), rapid.Int64().Draw(t, "id")}
@@ -33,7 +33,7 @@ func TestPositionsSurviveTheirTextForm(t *testing.T) {
 		require.Equal(t, p, parsed)
 	})
 	assert.JSONEq(t, `{"system":"1","timeline":"00000001","lsn":"1/2A","snapshot":"5:9:5,7"}`,
-		position{System: "1", Timeline: "00000001", LSN: 1<<32 | 42, Snapshot: snapshot{5, 9, []uint64{5, 7}}}.String())
+		position{home: home{System: "1", Timeline: "00000001"}, LSN: 1<<32 | 42, Snapshot: snapshot{5, 9, []uint64{5, 7}}}.String())
 }
 
 func TestDamagedPositionsAreRefused(t *testing.T) {
@@ -52,41 +52,132 @@ func TestDamagedPositionsAreRefused(t *testing.T) {
 	}
 }
 
-func TestTheOldestPositionIsChosen(t *testing.T) {
-	t.Parallel()
-	at := func(snap string) position {
-		s, err := parseSnapshot(snap)
-		require.NoError(t, err)
-		return position{System: "1", Timeline: "1", Snapshot: s, LSN: 5}
-	}
-	to := func(p position, target string, txid uint64) position {
-		s := at(target).Snapshot
-		p.Target, p.After = &s, &cursor{txid, 1}
+// at is a position on the way to a target, "" for none, up to a cursor.
+func at(t require.TestingT, from, to string, txid uint64, id int64) position {
+	s, err := parseSnapshot(from)
+	require.NoError(t, err)
+	p := position{home: home{System: "1", Timeline: "1"}, LSN: lsn(s.xmax), Snapshot: s}
+	if to == "" {
 		return p
 	}
-	ordered := []position{
-		at("5:9:5,7"), to(at("5:9:5,7"), "12:12:", 5), to(at("5:9:5,7"), "12:12:", 10), at("5:9:5"), at("8:9:8"), at("9:9:"), at("9:12:9,10"), at("12:12:"),
+	target, err := parseSnapshot(to)
+	require.NoError(t, err)
+	p.LSN, p.Target, p.After = lsn(target.xmax), &target, &cursor{txid, id}
+	return p
+}
+
+func TestReadingGoesOnBehindWhatAllPositionsCover(t *testing.T) {
+	t.Parallel()
+	moment := func(snap string) position { return at(t, snap, "", 0, 0) }
+	way := func(from, to string, txid uint64, id int64) position { return at(t, from, to, txid, id) }
+	for name, c := range map[string]struct{ a, b, both position }{
+		"the same":                              {moment("5:9:5,7"), moment("5:9:5,7"), moment("5:9:5,7")},
+		"two moments":                           {moment("5:9:5,7"), moment("9:12:9,10"), moment("5:9:5,7")},
+		"one transaction ended":                 {moment("5:9:5,7"), moment("5:9:5"), moment("5:9:5,7")},
+		"the first ended":                       {moment("5:9:5,7"), moment("7:9:7"), moment("5:9:5,7")},
+		"where a rewind begins":                 {moment("7:7:"), moment("5:9:5,8"), moment("5:7:5")},
+		"a way from a moment":                   {moment("5:9:5"), way("5:9:5", "12:12:", 10, 1), moment("5:9:5")},
+		"one cursor on one way":                 {way("5:9:5", "12:12:", 10, 1), way("5:9:5", "12:12:", 10, 1), way("5:9:5", "12:12:", 10, 1)},
+		"two rows of one transaction":           {way("5:9:5", "12:12:", 10, 1), way("5:9:5", "12:12:", 10, 2), way("5:9:5", "12:12:", 10, 1)},
+		"two transactions on one way":           {way("5:9:5", "12:12:", 5, 9), way("5:9:5", "12:12:", 10, 2), way("5:9:5", "12:12:", 5, 9)},
+		"two ways from a moment":                {way("5:9:5", "12:12:", 10, 1), way("5:9:5", "14:14:", 6, 1), way("5:9:5", "12:12:", 6, 1)},
+		"two ways, the longer one is further":   {way("5:9:5", "12:12:", 10, 1), way("5:9:5", "14:14:", 13, 1), way("5:9:5", "12:12:", 10, 1)},
+		"a moment before the way":               {moment("5:8:5"), way("5:9:5", "12:12:", 10, 1), moment("5:8:5")},
+		"a moment at the target":                {way("5:9:5", "12:12:", 10, 1), moment("12:12:"), way("5:9:5", "12:12:", 10, 1)},
+		"a moment behind the target":            {way("5:9:5", "12:12:", 10, 1), moment("15:15:"), way("5:9:5", "12:12:", 10, 1)},
+		"a moment in the middle of the way":     {way("10:10:", "100:100:", 50, 1), moment("30:30:"), way("10:10:", "30:30:", 50, 1)},
+		"that one, with open transactions":      {way("10:10:", "100:101:100", 50, 1), moment("20:60:20,51"), way("10:10:", "20:60:20,51", 50, 1)},
+		"a way from the middle of another":      {way("10:10:", "100:100:", 50, 1), way("30:30:", "120:120:", 40, 1), way("10:10:", "100:100:", 40, 1)},
+		"that one, with one target":             {way("10:10:", "100:100:", 50, 1), way("30:30:", "100:100:", 70, 1), way("10:10:", "100:100:", 50, 1)},
+		"that one, with an earlier target":      {way("10:10:", "100:100:", 50, 1), way("30:30:", "90:90:", 70, 1), way("10:10:", "90:90:", 50, 1)},
+		"a way that begins behind another":      {way("10:10:", "20:20:", 15, 1), way("30:30:", "40:40:", 12, 1), way("10:10:", "20:20:", 15, 1)},
+		"a way that begins where another ends":  {way("10:10:", "20:20:", 15, 1), way("20:20:", "40:40:", 12, 1), way("10:10:", "20:20:", 15, 1)},
+		"a way that has just begun":             {way("10:10:", "20:20:", 0, 0), moment("15:15:"), way("10:10:", "15:15:", 0, 0)},
+		"where a rewind begins, and on the way": {way("7:7:", "12:12:", 10, 1), moment("5:9:5"), way("5:7:5", "5:9:5", 10, 1)},
+	} {
+		assert.Equal(t, c.both.String(), c.a.and(c.b).String(), name)
+		assert.Equal(t, c.both.String(), c.b.and(c.a).String(), "%s, the other way round", name)
+		assert.True(t, c.both.within(c.a) && c.both.within(c.b), name)
+		same := c.both.String() == c.a.String()
+		assert.Equal(t, same, c.a.within(c.b), "%s: the first covers what the second covers, and maybe more", name)
 	}
-	for i, older := range ordered {
-		for _, newer := range ordered[i:] {
-			assert.Equal(t, older, older.older(newer))
-			assert.Equal(t, older, newer.older(older))
+}
+
+// covers reports whether the row was deleted, or was none when it was looked for.
+func (p position) covers(row cursor) bool {
+	return p.Snapshot.sees(row.Txid) || p.Target != nil && p.Target.sees(row.Txid) && row.compare(*p.After) <= 0
+}
+
+func TestWhatTwoPositionsCoverIsNeverMoreThanEachDoes(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(name string) position {
+			few := func(what string, from, to uint64) snapshot { // 3 to 12, with gaps
+				s := snapshot{xmax: rapid.Uint64Range(from, to).Draw(t, name+what)}
+				for xid := uint64(3); xid+1 < s.xmax; xid++ {
+					if rapid.IntRange(0, 3).Draw(t, name+what+" runs") == 0 {
+						s.xip = append(s.xip, xid)
+					}
+				}
+				s.xmin = min(s.xmax, append(s.xip, s.xmax)[0])
+				return s
+			}
+			p := position{home: home{System: "1", Timeline: "1"}, LSN: lsn(rapid.IntRange(1, 9).Draw(t, name+"lsn")), Snapshot: few("from", 3, 9)}
+			if rapid.Bool().Draw(t, name+"on the way") {
+				target := few("to", p.Snapshot.xmax+1, 12)
+				target.xip = slices.DeleteFunc(target.xip, p.Snapshot.sees) // what was seen stays seen
+				target.xmin = append(target.xip, target.xmax)[0]
+				p.Target, p.After = &target, &cursor{rapid.Uint64Range(0, 12).Draw(t, name+"txid"), rapid.Int64Range(0, 2).Draw(t, name+"id")}
+			}
+			return p
+		}
+		a, b := draw("a "), draw("b ")
+		both := a.and(b)
+		for txid := uint64(3); txid < 13; txid++ {
+			for id := int64(1); id < 3; id++ {
+				row := cursor{txid, id}
+				if both.covers(row) {
+					require.True(t, a.covers(row) && b.covers(row), "%v: %s and %s is %s", row, a, b, both)
+				}
+				if a.Snapshot.sees(txid) && b.Snapshot.sees(txid) {
+					require.True(t, both.covers(row), "%v: %s and %s is %s", row, a, b, both)
+				}
+			}
+		}
+		require.Equal(t, both.String(), b.and(a).String())
+		require.Equal(t, a.String(), a.and(a).String())
+		require.True(t, both.within(a) && both.within(b))
+		parsed, err := parsePosition(both.String())
+		require.NoError(t, err)
+		require.Equal(t, both.String(), parsed.String())
+	})
+}
+
+func TestOneUnusablePositionIsEnough(t *testing.T) {
+	t.Parallel()
+	good := at(t, "5:9:5", "12:12:", 10, 1)
+	here := position{home: home{System: "1", Outbox: "16384/16402", Timeline: "1"}, LSN: 12}
+	newer := at(t, "12:12:", "", 0, 0)
+	newer.Outbox = "16384/16402" // the others are of the first version, which did not note it
+	got, reason := covered([]string{at(t, "9:9:", "", 0, 0).String(), good.String(), newer.String()}, here, 5)
+	assert.Empty(t, reason)
+	both := at(t, "5:9:5", "9:9:", 10, 1)
+	both.Outbox = "16384/16402"
+	assert.Equal(t, both.String(), got.String())
+	late, other, beside, promoted := good, good, good, good
+	late.LSN, other.System, beside.Outbox, promoted.Timeline = 13, "2", "16384/16403", "2"
+	for says, bad := range map[string]string{
+		"remembers none": "", "can not be read": "{", "another Postgres": other.String(), "promoted": promoted.String(),
+		"another outbox of the server": beside.String(),
+		"back in time":                 late.String(), "pruned": at(t, "4:4:", "", 0, 0).String(),
+	} {
+		for _, stored := range [][]string{{bad}, {bad, good.String()}, {good.String(), bad}} {
+			_, reason := covered(stored, here, 5)
+			assert.Contains(t, reason, says)
 		}
 	}
-	base := at("5:9:5,7")
-	assert.Equal(t, base, to(base, "12:12:", 10).older(to(base, "13:13:", 6)), "two targets: back to where both began")
-
-	texts := []string{ordered[4].String(), ordered[1].String(), ordered[7].String()}
-	here := position{System: "1", Timeline: "1", LSN: 5}
-	got, reason := oldest(texts, here, 5)
-	assert.Empty(t, reason)
-	assert.Equal(t, ordered[1], got)
-	for name, bad := range map[string][]string{"none": nil, "one is missing": {texts[0], ""}, "one is damaged": {texts[0], "{"}} {
-		_, reason := oldest(bad, here, 0)
-		assert.NotEmpty(t, reason, name)
-	}
-	_, reason = oldest(texts, here, 6)
-	assert.Contains(t, reason, "pruned")
+	_, reason = covered(nil, here, 0)
+	assert.NotEmpty(t, reason)
 }
 
 func TestASnapshotSeesWhatHasEnded(t *testing.T) {
@@ -109,7 +200,7 @@ func TestASnapshotSeesWhatHasEnded(t *testing.T) {
 func TestAPositionWaitsUntilItsWALIsFlushed(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	at := func(l lsn) position { return position{System: "1", LSN: l} }
+	at := func(l lsn) position { return position{home: home{System: "1"}, LSN: l} }
 	var d durable
 	d.saw(10)
 	assert.Empty(t, d.take(now))

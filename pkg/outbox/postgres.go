@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,7 @@ type postgresLog struct {
 	database       string
 	tls            *tls.Config
 	worked         atomic.Bool // it was connected to a primary once
+	noted          sync.Map    // subjects that the Observer has been told of
 }
 
 func (l *postgresLog) follow(ctx context.Context, positions []string, emit func(step) error) error {
@@ -40,6 +42,9 @@ func (l *postgresLog) read(ctx context.Context, s *session, positions []string, 
 	t := &tail{source: l.source, emit: emit, moment: s.moment, rows: s.rows, flushed: s.flushed, limit: chunkRows}
 	first, err := s.moment(ctx)
 	if err != nil {
+		return err
+	}
+	if err := l.require(ctx, s); err != nil {
 		return err
 	}
 	l.source.observe(invalidation.Event{Kind: invalidation.Working})
@@ -136,17 +141,40 @@ func (l *postgresLog) explain(srv server, err error) error {
 	}
 	at := "postgres " + srv.String()
 	state := sqlState(err)
+	user := pgx.Identifier{l.user}.Sanitize()
 	switch {
 	case strings.HasPrefix(state, "28"):
-		return invalidation.Fatal(fmt.Errorf("%s refuses the login: %w: check user, password_file, tls and the server's pg_hba.conf", at, err))
+		return invalidation.Fatal(invalidation.AdvisedError{Err: fmt.Errorf("%s refuses the login: %w", at, err), Fix: "check user, password_file, tls and the server's pg_hba.conf"})
 	case state == "3D000":
-		return invalidation.Fatal(fmt.Errorf("%s: %w: check database", at, err))
+		return invalidation.Fatal(invalidation.AdvisedError{Err: fmt.Errorf("%s: %w", at, err), Fix: "check database"})
 	case state == "42501", errors.Is(err, errPrivilege):
-		return invalidation.Fatal(fmt.Errorf("%s: %w: run GRANT SELECT, DELETE ON cache_outbox.events TO %[3]s; GRANT SELECT, UPDATE ON cache_outbox.state TO %[3]s", at, err, pgx.Identifier{l.user}.Sanitize()))
+		return invalidation.Fatal(invalidation.AdvisedError{Err: fmt.Errorf("%s: %w", at, err), Fix: fmt.Sprintf("run GRANT USAGE ON SCHEMA cache_outbox TO %[1]s; "+
+			"GRANT SELECT, DELETE ON cache_outbox.events TO %[1]s; GRANT SELECT, UPDATE ON cache_outbox.state TO %[1]s", user)})
 	case schemaMissing(err):
-		return invalidation.Fatal(fmt.Errorf("%s: database %q has no outbox: %w: %s", at, l.database, err, migrateUp))
+		return invalidation.Fatal(invalidation.AdvisedError{Err: fmt.Errorf("%s: database %q has no outbox: %w", at, l.database, err), Fix: migrateUp})
 	}
-	return fmt.Errorf("%s: %w", at, oneLineError{err})
+	err = fmt.Errorf("%s: %w", at, oneLineError{err})
+	if fix := l.advice(state, err); fix != "" {
+		return invalidation.AdvisedError{Err: err, Fix: fix}
+	}
+	return err
+}
+
+// advice says how to mend what is waited for, "" where that is not known.
+func (l *postgresLog) advice(state string, err error) string {
+	const tooManyConnections = "53300"
+	refused, _ := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case strings.Contains(err.Error(), "server refused TLS connection"): // pgx has no type for it
+		return "remove tls from the configuration, or ALTER SYSTEM SET ssl = on, with ssl_cert_file and ssl_key_file"
+	case state != tooManyConnections:
+		return ""
+	case refused.Routine == "InitializeSessionUserId": // the message may be in any language
+		return "run ALTER ROLE " + pgx.Identifier{l.user}.Sanitize() + " CONNECTION LIMIT -1"
+	case refused.Routine == "CheckMyDatabase":
+		return "run ALTER DATABASE " + pgx.Identifier{l.database}.Sanitize() + " CONNECTION LIMIT -1"
+	}
+	return "raise max_connections, or end connections that nobody needs"
 }
 
 var errPrivilege = errors.New("the user lacks a privilege on the outbox")

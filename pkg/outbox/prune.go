@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"math"
 )
 
 //go:embed sql/prune.sql
@@ -14,24 +15,25 @@ var pruneSQL string
 const pruneRows = 5000
 
 // prune uses a connection of its own, so that the relay never waits for it.
-func (l *postgresLog) prune(ctx context.Context, stored string) (int, error) {
-	at, err := parsePosition(stored)
-	if err != nil {
-		return 0, err
-	}
+func (l *postgresLog) prune(ctx context.Context, stored []string) (int, error) {
 	s, err := l.connect(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer s.close(ctx)
-	if s.system != at.System || s.timeline != at.Timeline {
-		return 0, nil // transaction ids mean something else here; the relay finds out as well
+	below := uint64(math.MaxUint64)
+	for _, text := range stored {
+		at, err := parsePosition(text)
+		if err != nil || s.System != at.System || s.Timeline != at.Timeline || !s.sameOutbox(at.home) {
+			return 0, err // transaction ids mean something else here; the relay finds out as well
+		}
+		below = min(below, at.Snapshot.xmin)
 	}
 	deleted := 0
 	// Deleted rows stay in the index until a vacuum, so each round begins
 	// where the one before found its first row.
 	for first := uint64(0); ; {
-		rows, next, err := s.prune(ctx, first, at.Snapshot.xmin, l.source.retention.Seconds())
+		rows, next, err := s.prune(ctx, first, below, l.source.retention.Seconds())
 		if err != nil {
 			return deleted, fmt.Errorf("prune: %w", err)
 		}

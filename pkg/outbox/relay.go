@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
@@ -13,19 +13,23 @@ import (
 
 const (
 	// beat is how long the Sink goes without a call: less than the second
-	// that it asks for.
-	beat = 800 * time.Millisecond
+	// that it asks for, so that a promotion that a Sentinel tells of late
+	// is still noticed within two.
+	beat = 400 * time.Millisecond
 	// report is how often a reader that finds nothing says so.
-	report = time.Second
+	report = 500 * time.Millisecond
 )
 
 // relay is the time between two looks at what the Sink remembers. One
 // goroutine reads ahead, one prunes, and the one of Run talks to the Sink.
 type relay struct {
 	source *Source
-	handed string                 // the position of an earlier Apply; not known to be stored
-	stored atomic.Pointer[string] // the newest position that is known to be stored
 }
+
+// rememberer is a Sink that tells what each master of its cache is known to
+// remember, "" for one of which that is not known. It may hold a position back
+// for long: a purge, or a second delete, is part of what the position covers.
+type rememberer interface{ Stored() []string }
 
 // run returns the fault of the log, or the Sink's error.
 func (r *relay) run(ctx context.Context) (fault, err error) {
@@ -66,7 +70,7 @@ func (r *relay) apply(ctx context.Context, steps <-chan step) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-heart.C:
-			if err := r.hand(ctx, invalidation.Batch{}); err != nil {
+			if err := r.source.sink.Apply(ctx, invalidation.Batch{}); err != nil {
 				return err
 			}
 		case st, more := <-steps:
@@ -82,51 +86,23 @@ func (r *relay) apply(ctx context.Context, steps <-chan step) error {
 }
 
 func (r *relay) do(ctx context.Context, st step) error {
-	if err := r.hand(ctx, invalidation.Batch{Keys: st.keys, Patterns: st.patterns, Position: st.position}); err != nil {
+	if err := r.source.sink.Apply(ctx, invalidation.Batch{Keys: st.keys, Patterns: st.patterns, Position: st.position}); err != nil {
 		return err
 	}
-	if len(st.patterns) > 0 {
-		// A purge is worth remembering before anything can go wrong.
-		if err := r.hand(ctx, invalidation.Batch{}); err != nil {
-			return err
-		}
-	}
-	if !st.caughtUp {
-		return nil
-	}
-	at := st.newest
-	if at.IsZero() {
-		at = time.Now()
-	}
-	r.source.observe(invalidation.Event{Kind: invalidation.Advanced, At: at, Text: st.text, Count: len(st.keys)})
-	return nil
-}
-
-// hand calls the Sink. A Sink stores a position with the call after the one
-// that brought it, so what an earlier call brought is stored when this one
-// returns.
-func (r *relay) hand(ctx context.Context, b invalidation.Batch) error {
-	if err := r.source.sink.Apply(ctx, b); err != nil {
-		return err
-	}
-	if r.handed != "" {
-		stored := r.handed
-		r.stored.Store(&stored)
-		r.handed = ""
-	}
-	if b.Position != "" {
-		r.handed = b.Position
-	}
+	r.source.applied.Store(&st.at)
+	r.source.observe(invalidation.Event{
+		Kind: invalidation.Advanced, Text: st.text, Count: st.rows, Keys: len(st.keys), Coalesced: st.coalesced,
+		At: st.newest, Oldest: st.oldest, Idle: st.idle,
+	})
 	return nil
 }
 
 // idle waits while the database is away, and keeps the Sink's heart beating.
-// The first beat comes at once: it stores a position that was handed over last.
 func (r *relay) idle(ctx context.Context, pause time.Duration) error {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
-		if err := r.hand(ctx, invalidation.Batch{}); err != nil {
+		if err := r.source.sink.Apply(ctx, invalidation.Batch{}); err != nil {
 			return err
 		}
 		heart := time.NewTimer(beat)
@@ -147,25 +123,44 @@ func (r *relay) idle(ctx context.Context, pause time.Duration) error {
 func (r *relay) prune(ctx context.Context) {
 	ticker := time.NewTicker(min(max(r.source.retention/20, time.Second), time.Minute))
 	defer ticker.Stop()
+	told := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		stored := r.stored.Load()
-		if stored == nil {
-			continue
-		}
-		rows, err := r.source.log.prune(ctx, *stored)
-		if rows > 0 {
-			r.source.observe(invalidation.Event{Kind: invalidation.Pruned, Count: rows})
-		}
-		if err != nil && !errors.Is(err, context.Canceled) {
+		stored := r.stored()
+		if len(stored) == 0 && !told {
+			told = true
 			r.source.observe(invalidation.Event{
-				Kind: invalidation.Noted, Err: err,
-				Text: fmt.Sprintf("outbox %s: old rows stay for now: %v", r.source.name, err),
+				Kind: invalidation.Noted,
+				Text: fmt.Sprintf("outbox %s: no row is pruned, because the Sink does not tell what the cache remembers: give it a method Stored() []string", r.source.name),
 			})
 		}
+		// A master that remembers nothing may need every row.
+		if len(stored) > 0 && !slices.Contains(stored, "") {
+			r.pruneOnce(ctx, stored)
+		}
+	}
+}
+
+func (r *relay) stored() []string {
+	if sink, ok := r.source.sink.(rememberer); ok {
+		return sink.Stored()
+	}
+	return nil
+}
+
+func (r *relay) pruneOnce(ctx context.Context, stored []string) {
+	rows, err := r.source.log.prune(ctx, stored)
+	if rows > 0 {
+		r.source.observe(invalidation.Event{Kind: invalidation.Pruned, Count: rows})
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		r.source.observe(invalidation.Event{
+			Kind: invalidation.Noted, Err: err,
+			Text: fmt.Sprintf("outbox %s: old rows stay for now: %v", r.source.name, err),
+		})
 	}
 }

@@ -13,7 +13,7 @@ import (
 // resume chooses where to go on. A reason says why none of the positions will
 // do; only the server's identity is set then.
 func (s *session) resume(ctx context.Context, positions []string, now moment, fromNow bool) (at position, reason string, err error) {
-	here := position{System: s.system, Timeline: s.timeline, LSN: now.inserted, Snapshot: now.snapshot}
+	here := position{home: s.home, LSN: now.inserted, Snapshot: now.snapshot}
 	if fromNow {
 		return here, "", nil
 	}
@@ -24,15 +24,16 @@ func (s *session) resume(ctx context.Context, positions []string, now moment, fr
 	case err != nil:
 		return here, "", fmt.Errorf("read what was pruned: %w", err)
 	}
-	at, reason = oldest(positions, here, prunedBelow)
+	at, reason = covered(positions, here, prunedBelow)
 	if reason != "" {
 		return here, reason, nil
 	}
 	return at, "", nil
 }
 
-// oldest returns the oldest of the positions, or why one of them is unusable.
-func oldest(positions []string, here position, prunedBelow uint64) (at position, reason string) {
+// covered returns the position behind what all of them cover, or why one of
+// them is unusable.
+func covered(positions []string, here position, prunedBelow uint64) (at position, reason string) {
 	if len(positions) == 0 {
 		return at, "the cache remembers no position"
 	}
@@ -46,6 +47,8 @@ func oldest(positions []string, here position, prunedBelow uint64) (at position,
 			return at, err.Error()
 		case p.System != here.System:
 			return at, fmt.Sprintf("the position is of another Postgres (system %s, this is %s)", p.System, here.System)
+		case !p.sameOutbox(here.home):
+			return at, fmt.Sprintf("the position is of another outbox of the server, or of one that was dropped (oids %s, here %s)", p.Outbox, here.Outbox)
 		case p.Timeline != here.Timeline:
 			return at, fmt.Sprintf("another server was promoted: the position is of timeline %s, this is %s", p.Timeline, here.Timeline)
 		case p.LSN > here.LSN:
@@ -57,7 +60,7 @@ func oldest(positions []string, here position, prunedBelow uint64) (at position,
 			at = p
 			continue
 		}
-		at = at.older(p)
+		at = at.and(p)
 	}
 	return at, ""
 }

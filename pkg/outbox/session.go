@@ -56,10 +56,11 @@ var (
 // at anew then; only a pooler can hide them, and the process id of the backend
 // gives that one away.
 type session struct {
-	conn             *pgx.Conn
-	server           server
-	system, timeline string
-	pid              uint32
+	conn   *pgx.Conn
+	server server
+	home
+
+	pid uint32
 }
 
 // inspect asks what the server is and whether it serves.
@@ -79,7 +80,7 @@ func (s *session) inspect(ctx context.Context, readOnly bool) error {
 		return fmt.Errorf("prepare the session: %w", err)
 	}
 	var mayRead, mayPrune bool
-	if err := s.conn.QueryRow(ctx, openSQL).Scan(&s.system, &s.timeline, &s.pid, &mayRead, &mayPrune); err != nil {
+	if err := s.conn.QueryRow(ctx, openSQL).Scan(&s.System, &s.Outbox, &s.Timeline, &s.pid, &mayRead, &mayPrune); err != nil {
 		return fmt.Errorf("look at the outbox: %w", err)
 	}
 	if !mayRead || (!mayPrune && !readOnly) {

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -78,6 +77,25 @@ func (s snapshot) sees(xid uint64) bool {
 	return !running
 }
 
+// and returns what both see. Of two moments of one server that is the earlier
+// one; but where Rewind begins is no moment of it.
+func (s snapshot) and(o snapshot) snapshot {
+	both := snapshot{xmin: min(s.xmin, o.xmin), xmax: min(s.xmax, o.xmax)}
+	for _, xid := range slices.Concat(s.xip, o.xip) {
+		if xid < both.xmax {
+			both.xip = append(both.xip, xid)
+		}
+	}
+	slices.Sort(both.xip)
+	both.xip = slices.Compact(both.xip)
+	return both
+}
+
+// within reports whether the other snapshot sees all that this one does.
+func (s snapshot) within(o snapshot) bool {
+	return s.xmax <= o.xmax && !slices.ContainsFunc(o.xip, s.sees)
+}
+
 // late returns the transactions that ran in s and had ended in next, from the
 // given one on. They and those from s.xmax on are what next may see and s does
 // not.
@@ -91,7 +109,6 @@ func (s snapshot) late(next snapshot, from uint64) []uint64 {
 	return late
 }
 
-// compare orders the snapshots of one server by time: what they see only grows.
-func (s snapshot) compare(o snapshot) int {
-	return cmp.Or(cmp.Compare(s.xmax, o.xmax), cmp.Compare(s.xmin, o.xmin), cmp.Compare(len(o.xip), len(s.xip)))
+func (s snapshot) same(o snapshot) bool {
+	return s.xmin == o.xmin && s.xmax == o.xmax && slices.Equal(s.xip, o.xip)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -23,25 +24,30 @@ type Source struct {
 	retention time.Duration
 	observer  invalidation.Observer
 	log       log
+	applied   atomic.Pointer[string] // how far Run came, as a position; nil before its first step
 }
 
 // log is an outbox in one kind of database.
 type log interface {
+	questioner
 	// follow reads from the oldest of the positions on and passes what it
 	// finds to emit, until ctx is done, emit fails or the database does.
 	follow(ctx context.Context, positions []string, emit func(step) error) error
-	// prune removes rows that the stored position has passed and that are
-	// older than the retention, and returns how many.
-	prune(ctx context.Context, stored string) (int, error)
+	// prune removes rows that every stored position has passed and that are
+	// older than the retention, and returns how many. There is at least one
+	// position, and none is "".
+	prune(ctx context.Context, stored []string) (int, error)
 }
 
 // step is one thing for the Sink to do.
 type step struct {
-	keys, patterns []string
-	position       string    // what may be remembered once all steps up to this one are done
-	caughtUp       bool      // nothing more was in the log
-	newest         time.Time // when the newest row was written; zero: there was none
-	text           string    // how far this is, for people
+	keys, patterns  []string
+	position        string    // what may be remembered once all steps up to this one are done
+	at              string    // how far this is, as a position, durable or not
+	idle            bool      // a look at the log found nothing more
+	rows, coalesced int       // rows that were read, and keys that were dropped as duplicates
+	oldest, newest  time.Time // when the rows were written; zero: there was none
+	text            string    // how far this is, for people
 }
 
 // errLost stops a reader whose rows are gone; the next one finds out why.

@@ -78,9 +78,12 @@ func (l *sqliteLog) follow(ctx context.Context, positions []string, emit func(st
 			pause = 0
 		}
 		if now := time.Now(); c.rows > 0 || now.Sub(reported) >= report {
-			reported = now
-			err := emit(step{keys: c.keys, position: at.String(), caughtUp: !c.more(), newest: c.newest, text: fmt.Sprintf("row %d", at.ID)})
-			if err != nil {
+			st := c.step()
+			if st.idle = c.rows == 0; st.idle {
+				reported = now
+			}
+			st.position, st.at, st.text = at.String(), at.String(), fmt.Sprintf("row %d", at.ID)
+			if err := emit(st); err != nil {
 				return err
 			}
 		}
@@ -107,7 +110,7 @@ func (l *sqliteLog) start(ctx context.Context, positions []string, emit func(ste
 	}
 	// What now covers is committed, so a loader that fills after the purge
 	// has passed its key has read at least that.
-	return now, emit(step{patterns: l.source.purge, position: now.String()})
+	return now, emit(step{patterns: l.source.purge, position: now.String(), at: now.String(), text: fmt.Sprintf("row %d", now.ID)})
 }
 
 func (l *sqliteLog) last(ctx context.Context) (p sqlitePosition, err error) {
@@ -192,8 +195,8 @@ func (l *sqliteLog) rows(ctx context.Context, at *sqlitePosition) (*chunk, error
 }
 
 func (l *sqliteLog) explain(err error) error {
-	if schemaMissing(err) {
-		return invalidation.Fatal(fmt.Errorf("the database has no outbox: %w: %s", err, migrateUp))
+	if err != nil && schemaMissing(err) {
+		return invalidation.Fatal(invalidation.AdvisedError{Err: fmt.Errorf("the database has no outbox: %w", err), Fix: migrateUp})
 	}
 	return err
 }

@@ -16,16 +16,20 @@ var sqlitePruneMarkSQL string
 //go:embed sql/sqlite_prune.sql
 var sqlitePruneSQL string
 
-// prune leaves the row of the stored position: its token proves that the
+// prune leaves the row of the oldest stored position: its token proves that the
 // database is still the same.
-func (l *sqliteLog) prune(ctx context.Context, stored string) (int, error) {
-	at, err := parseSQLitePosition(stored)
+func (l *sqliteLog) prune(ctx context.Context, stored []string) (int, error) {
+	now, err := l.last(ctx)
 	if err != nil {
 		return 0, err
 	}
-	now, err := l.last(ctx)
-	if err != nil || now.DB != at.DB {
-		return 0, err // another database's rows are not ours; the relay finds out as well
+	at := now
+	for _, text := range stored {
+		p, err := parseSQLitePosition(text)
+		if err != nil || p.DB != now.DB {
+			return 0, err // another database's rows are not ours; the relay finds out as well
+		}
+		at.ID = min(at.ID, p.ID)
 	}
 	before := time.Now().Add(-l.source.retention).UnixMilli()
 	deleted := 0

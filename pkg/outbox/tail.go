@@ -18,7 +18,7 @@ type tail struct {
 	at       position
 	limit    int // rows to ask for; less than chunkRows while rows are large
 	pending  durable
-	reported time.Time
+	reported time.Time // when the log was last said to hold nothing more
 }
 
 // moment is what one look at the server tells.
@@ -56,7 +56,7 @@ func (t *tail) lose(ctx context.Context, reason string) error {
 			return err
 		}
 	}
-	return t.emit(step{patterns: t.source.purge, position: t.at.String()})
+	return t.emit(step{patterns: t.source.purge, position: t.at.String(), at: t.at.String(), text: t.text()})
 }
 
 func (t *tail) follow(ctx context.Context) error {
@@ -87,7 +87,7 @@ func (t *tail) tick(ctx context.Context) error {
 		return err
 	}
 	t.pending.saw(now.flushed)
-	if now.snapshot.compare(t.at.Snapshot) != 0 {
+	if !now.snapshot.same(t.at.Snapshot) {
 		t.at.LSN, t.at.Target, t.at.After = now.inserted, &now.snapshot, &cursor{}
 		return t.pass(ctx)
 	}
@@ -106,7 +106,7 @@ func (t *tail) idle() error {
 		return nil
 	}
 	t.reported = now
-	return t.emit(step{position: t.pending.take(now), caughtUp: true, text: t.text()})
+	return t.emit(step{position: t.pending.take(now), at: t.at.String(), idle: true, text: t.text()})
 }
 
 func (t *tail) text() string {
@@ -140,8 +140,8 @@ func (t *tail) pass(ctx context.Context) error {
 			continue
 		}
 		found = true
-		t.reported = time.Now()
-		st := step{keys: c.keys, position: t.pending.take(t.reported), caughtUp: !more, newest: c.newest, text: t.text()}
+		st := c.step()
+		st.position, st.at, st.text = t.pending.take(time.Now()), t.at.String(), t.text()
 		if err := t.emit(st); err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ func Example() {
 	}
 	defer server.Close()
 	sink, err := redissink.New(redissink.Config{
-		Redis: &redis.Options{Addr: server.Addr()}, Namespace: "shop-prod", Source: "shop",
+		Redis: &redis.UniversalOptions{Addrs: []string{server.Addr()}}, Namespace: "shop-prod", Source: "shop",
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -2,207 +2,247 @@ package redissink
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
-//go:embed position.lua
-var positionLua string
-
-// timeout is how long Redis may take over a pipeline. A shutdown waits for it.
-const timeout = 3 * time.Second
-
-// Config describes the cache and where in it the position lives.
-type Config struct {
-	// Redis is the standalone server. The pool, retry and hook settings
-	// are overridden: the Sink needs to know when a connection breaks.
-	Redis *redis.Options
-	// Namespace is the prefix of the daemon's own keys. Required.
-	Namespace string
-	// Source names the log that the position is of. Required.
-	Source string
-	// PurgeRate is the most keys a purge deletes in a second.
-	// Default 20,000; negative: no limit.
-	PurgeRate int
-	// Observer hears of retries, deletes and purges. Default: nobody.
-	Observer invalidation.Observer
-}
-
-// Sink deletes from one Redis server. Its methods may be called concurrently;
-// they take turns.
+// Sink deletes from one cache: a server, what Sentinels watch, or a cluster. It
+// works only while Run runs. Its methods may be called concurrently.
 type Sink struct {
-	cfg         Config
-	client      *redis.Client
-	script      *redis.Script
-	key         string
-	connections atomic.Int64 // how many were opened so far
+	cfg      Config
+	scripts  *scripts
+	topology topology
+	lease    *lease
+	purger   *purger
+	earned   earned
+
+	turn   chan struct{}          // Positions, Apply and Rewind take turns
+	known  bool                   // of turn: Positions has been called
+	layout atomic.Pointer[layout] // what shards follow; changed by the one whose turn it is
+	seen   atomic.Pointer[layout] // what was seen last
+	resume atomic.Pointer[error]  // why Apply can not go on before Positions
+	asking atomic.Bool            // the layout could not be read the last time
 
 	mu      sync.Mutex
-	known   bool   // last is known: Positions has been called
-	last    string // what is stored, as far as the replies tell
-	trying  string // what the pipeline in flight stores; its reply is not known
-	applied string // the newest position whose deletes were all answered
-	seenOn  int64  // connections when last was last confirmed
-	server  string // the server's identity when last was last confirmed
-	waiting bool
+	shards  []*shard      // replaced as a whole
+	changed chan struct{} // closed, and made anew, when the layout changes
 }
 
 // New returns a Sink and opens no connection.
 func New(cfg Config) (*Sink, error) {
-	var errs []error
-	if cfg.Redis == nil {
-		errs = append(errs, errors.New("redissink: Config.Redis is nil"))
-	}
-	if cfg.Namespace == "" {
-		errs = append(errs, errors.New("redissink: Config.Namespace is empty"))
-	}
-	if cfg.Source == "" {
-		errs = append(errs, errors.New("redissink: Config.Source is empty"))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	if cfg.PurgeRate == 0 {
-		cfg.PurgeRate = 20_000
+	cfg = cfg.withDefaults()
+	scripts := newScripts()
+	s := &Sink{
+		cfg: cfg, scripts: scripts, topology: newTopology(cfg),
+		turn: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
-	if cfg.Observer == nil {
-		cfg.Observer = invalidation.NoObserver()
-	}
-	s := &Sink{cfg: cfg, key: PositionKey(cfg.Namespace, cfg.Source), script: redis.NewScript(positionLua)}
-	s.client = redis.NewClient(s.options())
+	s.purger = newPurger(s)
+	s.lease = newLease(cfg, scripts, s.whereLease)
 	return s, nil
 }
 
-// PositionKey returns the Redis key that holds the position of a source.
-func PositionKey(namespace, source string) string {
-	return namespace + ":position:" + source
+// Run keeps the lease, watches which masters there are and makes the purges,
+// until ctx is done, and returns its error then, or with an error that wraps
+// invalidation.ErrFatal.
+func (s *Sink) Run(ctx context.Context) error {
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error { return s.keepLease(ctx) })
+	all.Go(func() error { return s.identify(ctx) })
+	all.Go(func() error { return s.watch(ctx) })
+	all.Go(func() error { return s.watchBehind(ctx) })
+	all.Go(func() error { return s.purger.run(ctx) })
+	return all.Wait()
 }
 
-// options makes one connection that is never replaced in silence: no retries
-// by the client, no second connection, no idle timeout.
-func (s *Sink) options() *redis.Options {
-	o := *s.cfg.Redis
-	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 1, 0, 1, 1
-	o.MaxRetries = -1
-	o.ConnMaxIdleTime, o.ConnMaxLifetime = -1, -1
-	o.ContextTimeoutEnabled = true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if o.ReadTimeout == 0 {
-		o.ReadTimeout = timeout
+// Close closes the connections. The lease, if held, ends by itself: Release
+// ends it at once.
+func (s *Sink) Close() error {
+	s.topology.close()
+	for _, sh := range s.current() {
+		sh.close()
 	}
-	if o.WriteTimeout == 0 {
-		o.WriteTimeout = timeout
-	}
-	inner := o.OnConnect
-	o.OnConnect = func(ctx context.Context, c *redis.Conn) error {
-		s.connections.Add(1)
-		if inner != nil {
-			return inner(ctx, c)
-		}
-		return nil
-	}
-	return &o
+	return s.lease.close()
 }
 
-// Close closes the connection.
-func (s *Sink) Close() error { return s.client.Close() }
-
-// Positions implements invalidation.Sink. It forgets what the Sink wrote and
-// takes what the cache holds as the truth.
+// Positions implements invalidation.Sink. It waits until this process leads,
+// forgets what the Sink wrote and takes what the cache holds as the truth. A
+// master that can not be reached is left out, where there are others.
 func (s *Sink) Positions(ctx context.Context) ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.known, s.trying = false, ""
-	var position string
-	err := s.retry(ctx, "read the position", func() error {
-		stored, err := s.look(ctx)
-		if err != nil {
-			return err
-		}
-		if position = ""; stored != "" {
-			if position, err = positionOf(s.key, stored); err != nil {
-				return err
-			}
-		}
-		s.server = s.identity(ctx)
-		s.last, s.seenOn, s.known = stored, s.connections.Load(), true
-		return nil
-	})
-	if err != nil {
+	if err := s.take(ctx); err != nil {
 		return nil, err
 	}
-	s.applied = position
-	return []string{position}, nil
-}
-
-// look returns what is stored, "" for nothing. It runs the writing script, so
-// that a replica or a server that is still loading answers with an error.
-func (s *Sink) look(ctx context.Context) (string, error) {
-	reply, err := s.script.Run(ctx, s.client, []string{s.key}, "", "").Result()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return "", nil
-	case err != nil && s.withoutFlags(err):
-		return "", errAgain
-	case err != nil:
-		return "", err
+	defer s.give()
+	s.known = false
+	if err := s.purger.reset(ctx); err != nil {
+		return nil, err
 	}
-	stored, ok := reply.(string)
-	if !ok {
-		return "", fmt.Errorf("unexpected reply %T to the position script", reply)
+	s.earned.set("") // until something is, each master keeps the position that it has
+	for {
+		if err := s.lead(ctx); err != nil {
+			return nil, err
+		}
+		s.resume.Store(nil)
+		positions, err := s.begin(ctx)
+		if err != nil && !errors.Is(err, invalidation.ErrResume) {
+			return nil, err
+		}
+		if err == nil {
+			s.known = true
+			return positions, nil
+		}
 	}
-	return stored, nil
-}
-
-// withoutFlags takes the flags off the script where the server, such as
-// miniredis, is of a kind that knows none and said so with err.
-func (s *Sink) withoutFlags(err error) bool {
-	if !strings.Contains(err.Error(), "compiling script") || !strings.Contains(err.Error(), "near '#'") {
-		return false
-	}
-	_, plain, _ := strings.Cut(positionLua, "\n")
-	s.script = redis.NewScript(plain)
-	return true
 }
 
 // Apply implements invalidation.Sink.
 func (s *Sink) Apply(ctx context.Context, b invalidation.Batch) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.known {
-		return fmt.Errorf("apply before Positions: %w", invalidation.ErrResume)
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.give()
+	if err := s.ready(); err != nil {
+		return err
 	}
 	started := time.Now()
-	keys := b.Keys
-	for {
-		chunk := keys[:min(len(keys), keysPerPipeline)]
-		if err := s.retry(ctx, "delete", func() error { return s.delete(ctx, chunk) }); err != nil {
-			return err
+	found := &tally{group: s.cfg.Group, counts: map[string]*count{}}
+	if err := s.delete(ctx, b.Keys, found); err != nil {
+		return s.stop(err)
+	}
+	// Position after effect: every reply above was read. Patterns are
+	// deleted beside later batches; the position waits for them.
+	s.earned.put(b.Position, s.purger.request(b.Patterns))
+	found.report(s.cfg.Observer, time.Since(started))
+	return nil
+}
+
+// Stored returns what each master is known to remember now, "" where that is
+// not known or nothing, without asking. Where slots came from another master it
+// may be several positions.
+func (s *Sink) Stored() []string {
+	shards := s.current()
+	if len(shards) == 0 {
+		return []string{""}
+	}
+	stored := make([]string, 0, len(shards))
+	for _, sh := range shards {
+		sh.state.mu.Lock()
+		known := sh.state.remembered
+		sh.state.mu.Unlock()
+		if len(known) == 0 {
+			known = []string{""}
 		}
-		if keys = keys[len(chunk):]; len(keys) == 0 {
-			break
+		stored = append(stored, known...)
+	}
+	return stored
+}
+
+// ReplayAsked is in the text of the event, and of the error, that a Rewind
+// causes.
+const ReplayAsked = "a replay was asked for"
+
+// Rewind stores the position that choose returns on every master. It has to be
+// older than what each of them remembers, which is what choose is given, as
+// Stored returns it; nothing is deleted and nothing is forgotten meanwhile.
+// After that Apply returns invalidation.ErrResume, so that the Source begins
+// there. While a master can not be reached Rewind fails.
+func (s *Sink) Rewind(ctx context.Context, choose func(stored []string) (position string, err error)) error {
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.give()
+	if err := s.ready(); err != nil {
+		return err
+	}
+	if err := s.complete(); err != nil {
+		return err
+	}
+	position, err := choose(s.Stored())
+	if err != nil {
+		return err
+	}
+	s.earned.set(position)
+	// The second pipeline comes after the position is known to be stored. What
+	// fails has to begin again as well: purges no longer hold the position.
+	for range 2 {
+		if err := s.delete(ctx, nil, nil); err != nil {
+			return s.stop(fmt.Errorf(ReplayAsked+": %w", errors.Join(err, invalidation.ErrResume)))
 		}
 	}
-	for _, pattern := range b.Patterns {
-		if err := s.retry(ctx, "purge", func() error { return s.purge(ctx, pattern) }); err != nil {
-			return err
+	_ = s.stop(fmt.Errorf(ReplayAsked+": %w", invalidation.ErrResume))
+	return s.complete() // one may have been left behind just now
+}
+
+// complete says which master is left behind.
+func (s *Sink) complete() error {
+	for _, sh := range s.current() {
+		if sh.state.isBehind() {
+			return fmt.Errorf("the master %s can not be reached, and does not get the position: ask again when it is back", sh.address())
 		}
-	}
-	if b.Position != "" {
-		s.applied = b.Position // position after effect: every reply above was read
-	}
-	if len(b.Keys) > 0 {
-		s.cfg.Observer.Observe(invalidation.Event{Kind: invalidation.Deleted, Part: invalidation.PartCache, Count: len(b.Keys), Took: time.Since(started)})
 	}
 	return nil
 }
+
+// ready returns why Apply can not go on.
+func (s *Sink) ready() error {
+	if err := s.resume.Load(); err != nil {
+		return *err
+	}
+	if !s.known {
+		return fmt.Errorf("apply before Positions: %w", invalidation.ErrResume)
+	}
+	return nil
+}
+
+// stop makes an invalidation.ErrResume last until Positions is called.
+func (s *Sink) stop(err error) error {
+	if errors.Is(err, invalidation.ErrResume) && s.resume.CompareAndSwap(nil, &err) {
+		s.observe(invalidation.Event{Kind: invalidation.Replaying, Part: invalidation.PartCache, Text: firstLine(err)})
+	}
+	return err
+}
+
+// whereLease returns the layout that was seen last, or asks for one.
+func (s *Sink) whereLease(ctx context.Context) (*layout, error) {
+	if seen := s.seen.Load(); seen != nil {
+		return seen, nil
+	}
+	if err := s.look(ctx); err != nil {
+		return nil, err
+	}
+	return s.seen.Load(), nil
+}
+
+func (s *Sink) take(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Sink) give() { <-s.turn }
+
+// current returns the masters as of now.
+func (s *Sink) current() []*shard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shards
+}
+
+func (s *Sink) replace(shards []*shard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shards = shards
+}
+
+func (s *Sink) observe(e invalidation.Event) { s.cfg.Observer.Observe(e) }

@@ -1,7 +1,12 @@
 package redissink
 
 import (
+	"context"
+	"errors"
+	"io"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -21,7 +26,7 @@ const positionKey = "ns:position:src"
 func setup(t *testing.T) (*Sink, *miniredis.Miniredis) {
 	t.Helper()
 	server := miniredis.RunT(t)
-	sink, err := New(Config{Redis: &redis.Options{Addr: server.Addr()}, Namespace: "ns", Source: "src"})
+	sink, err := New(Config{Redis: &redis.UniversalOptions{Addrs: []string{server.Addr()}}, Namespace: "ns", Source: "src"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sink.Close()) })
 	positions, err := sink.Positions(t.Context())
@@ -75,7 +80,7 @@ func TestABatchOfAnySizeIsDeleted(t *testing.T) {
 		require.NoError(t, server.Set(keys[i], "v"))
 	}
 	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Keys: keys}))
-	assert.Equal(t, []string{positionKey}, server.Keys())
+	assert.Equal(t, []string{"ns:leader:src", positionKey}, server.Keys())
 }
 
 func TestAPositionThatSomebodyElseWroteMakesTheSourceResume(t *testing.T) {
@@ -103,6 +108,116 @@ func TestAPositionThatIsGoneAfterAReconnectMakesTheSourceResume(t *testing.T) {
 	require.ErrorIs(t, sink.Apply(t.Context(), invalidation.Batch{}), invalidation.ErrResume)
 }
 
+// A pipeline without a reply may have stored its nonce. The next one, with other
+// deletes, has one of its own, or a failover between the two went unnoticed.
+func TestANonceIsNeverSentTwice(t *testing.T) {
+	t.Parallel()
+	sink, server := setup(t)
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"a"}}))
+	sh := sink.current()[0]
+	lost := newValue("")
+	sh.tried = []string{newValue(""), lost}
+	require.NoError(t, server.Set(positionKey, lost), "the reply was lost, the pipeline was not")
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"b"}}))
+	value, err := server.Get(positionKey)
+	require.NoError(t, err)
+	assert.NotEqual(t, lost, value)
+	require.NoError(t, server.Set(positionKey, lost), "a replica that saw the first of the two only")
+	require.ErrorIs(t, sink.Apply(t.Context(), invalidation.Batch{}), invalidation.ErrResume)
+}
+
+func TestThereIsOneConnection(t *testing.T) {
+	t.Parallel()
+	sink, _ := setup(t)
+	sh := sink.current()[0]
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"a"}}))
+	require.NoError(t, sink.purge(t.Context(), "a*"))
+	sh.identity(t.Context())
+	assert.Equal(t, int64(1), sh.connections.Load(), "scans, pipelines and questions go to the same server")
+}
+
+func TestAMasterThatWasReplacedIsNotGoneBackTo(t *testing.T) {
+	t.Parallel()
+	sink, server := setup(t)
+	sh := sink.current()[0]
+	sh.connect("127.0.0.1:1")
+	sh.renew(server.Addr()) // by somebody who saw the address before
+	assert.Equal(t, "127.0.0.1:1", sh.address())
+}
+
+func TestKeysOfAMasterThatIsLeftBehindAreNotTakenForDeleted(t *testing.T) {
+	t.Parallel()
+	sink, _ := setup(t)
+	in := &layout{masters: []string{"a:1", "b:1"}, owner: new([slots]string)}
+	for slot := range slots {
+		in.owner[slot] = in.masters[slot%2]
+	}
+	even, odd := "k"+slotTags()[2], "k"+slotTags()[3]
+	one := newShard(sink.cfg, sink.scripts, &sink.earned, "a:1", sink.placeIn(0))
+	two := newShard(sink.cfg, sink.scripts, &sink.earned, "b:1", sink.placeIn(1))
+	two.state.leave()
+	sink.layout.Store(in)
+	sink.replace([]*shard{one, two})
+	found := &tally{}
+	parts, lost := sink.route([]string{even, odd}, found)
+	assert.Empty(t, lost)
+	require.Len(t, parts, 1)
+	assert.Equal(t, []string{even}, parts[0].keys)
+	assert.Equal(t, []string{odd}, found.left)
+}
+
+// Whoever sends to it: it has missed deletes that the position is past of.
+func TestAMasterThatIsLeftBehindGetsNoPosition(t *testing.T) {
+	t.Parallel()
+	sink, server := setup(t)
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Position: "p1"}))
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Position: "p4"}))
+	sh := sink.current()[0]
+	sh.state.leave()
+	require.ErrorIs(t, sink.ask(t.Context(), sh.address(), []string{"k"}, nil), errBehind)
+	require.NoError(t, sink.save(t.Context()))
+	assert.Equal(t, "p1", stored(t, server))
+}
+
+// A replay drops the purges that held the position, also where it does not
+// succeed: nothing may go on after that but from the beginning.
+func TestAReplayThatFailsMakesTheSourceResume(t *testing.T) {
+	t.Parallel()
+	sink, server := setup(t)
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Position: "p1"}))
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Patterns: []string{"a*"}, Position: "p2"}), "nothing runs that purges")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 { // ctx is done, and so the turn may or may not be had
+		if err := sink.Rewind(ctx, func([]string) (string, error) { return "p0", nil }); errors.Is(err, invalidation.ErrResume) {
+			require.ErrorIs(t, sink.Apply(t.Context(), invalidation.Batch{Position: "p4"}), invalidation.ErrResume)
+			break
+		}
+	}
+	require.ErrorIs(t, sink.Apply(t.Context(), invalidation.Batch{Position: "p4"}), invalidation.ErrResume)
+	assert.NotEqual(t, "p4", stored(t, server))
+}
+
+// What a replay's position is compared with can not become older meanwhile.
+func TestAReplayIsChosenFromWhatIsStoredUntilItIsStoredItself(t *testing.T) {
+	t.Parallel()
+	sink, server := setup(t)
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Position: "p10"}))
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{}))
+	again := make(chan []string, 1)
+	err := sink.Rewind(t.Context(), func(stored []string) (string, error) {
+		assert.Equal(t, []string{"p10"}, stored)
+		require.NoError(t, server.Set(positionKey, newValue("p5"))) // a failover
+		go func() {
+			positions, _ := sink.Positions(t.Context())
+			again <- positions
+		}()
+		return "p9", nil
+	})
+	require.ErrorIs(t, err, invalidation.ErrResume)
+	assert.Equal(t, []string{"p5"}, <-again, "p9 was not stored: it is newer")
+}
+
 func TestAScriptThatRedisForgotIsLoadedAgain(t *testing.T) {
 	t.Parallel()
 	sink, server := setup(t)
@@ -125,10 +240,101 @@ func TestAValueOfAnotherVersionIsFatal(t *testing.T) {
 	}
 }
 
+// Bytes that every version has to read.
+func TestAPositionOfAnEarlierVersionIsRead(t *testing.T) {
+	t.Parallel()
+	sink, server := setup(t)
+	position := `{"server":"3e11fa47-71ca-11e1-9e33-c80aa9429562","gtids":"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5","rules":["0123456789ab"]}`
+	require.NoError(t, server.Set(positionKey, "1 000102030405060708090a0b "+position))
+	positions, err := sink.Positions(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{position}, positions)
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{}))
+	assert.Equal(t, position, stored(t, server), "nothing was earned yet")
+}
+
 func TestWrongConfigIsRefusedAllAtOnce(t *testing.T) {
 	t.Parallel()
 	_, err := New(Config{})
 	for _, want := range []string{"Redis is nil", "Namespace is empty", "Source is empty"} {
 		require.ErrorContains(t, err, want)
 	}
+}
+
+func TestAMasterIsAwayWhereItTakesNobodysWrites(t *testing.T) {
+	t.Parallel()
+	for text, away := range map[string]bool{
+		"NOREPLICAS Not enough good replicas to write.":               true,
+		"MISCONF Redis is configured to save RDB snapshots":           true,
+		"LOADING Redis is loading the dataset in memory":              true,
+		"CLUSTERDOWN The cluster is down":                             true,
+		"CLUSTERDOWN Hash slot not served":                            false,
+		"NOPERM User app has no permissions to run the 'get' command": false,
+		"MOVED 1 127.0.0.1:6379":                                      false,
+	} {
+		assert.Equal(t, away, isAway(replyError(text)), text)
+	}
+	assert.True(t, isAway(io.EOF))
+	assert.False(t, isAway(errAllMoving))
+}
+
+// fakeCluster is a topology that changes when it is told to.
+type fakeCluster struct{ at atomic.Pointer[layout] }
+
+func (f *fakeCluster) ask(context.Context) (*layout, error) { return f.at.Load(), nil }
+func (*fakeCluster) hint(string)                            {}
+func (*fakeCluster) close()                                 {}
+
+// has gives the last slots to b, if there is one, and the others to a.
+func (f *fakeCluster) has(a, b string) {
+	in := &layout{masters: []string{a}, owner: &[slots]string{}}
+	for slot := range in.owner {
+		in.owner[slot] = a
+	}
+	if b != "" {
+		in.masters = append(in.masters, b)
+		for slot := slots - 100; slot < slots; slot++ {
+			in.owner[slot] = b
+		}
+	}
+	f.at.Store(in)
+}
+
+func TestANewMasterThatIsReplacedIsNotWaitedForAnyMore(t *testing.T) {
+	t.Parallel()
+	first, replica, gone := miniredis.RunT(t), miniredis.RunT(t), miniredis.RunT(t)
+	dead := gone.Addr()
+	gone.Close()
+	waited, waiting := make(chan struct{}), 0
+	sink, err := New(Config{
+		Redis: &redis.UniversalOptions{Addrs: []string{first.Addr()}, IsClusterMode: true}, Namespace: "ns", Source: "src",
+		Observer: invalidation.ObserverFunc(func(e invalidation.Event) {
+			switch {
+			case e.Kind == invalidation.Waiting:
+				if waiting++; waiting == 1 {
+					close(waited)
+				}
+			case e.Kind == invalidation.Working && waiting > 0 && strings.Contains(e.Part, dead):
+				waiting = -1000
+			}
+		}),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { sink.Close() })
+	cluster := &fakeCluster{}
+	cluster.has(first.Addr(), "")
+	sink.topology = cluster
+	_, err = sink.Positions(t.Context())
+	require.NoError(t, err)
+
+	cluster.has(first.Addr(), dead)
+	require.NoError(t, sink.look(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- sink.Apply(t.Context(), invalidation.Batch{}) }()
+	<-waited
+	cluster.has(first.Addr(), replica.Addr())
+	require.NoError(t, sink.look(t.Context()))
+	require.NoError(t, <-done)
+	assert.Negative(t, waiting, "nobody says that it is over")
+	assert.Len(t, sink.Stored(), 2)
 }

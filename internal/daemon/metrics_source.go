@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation/redissink"
+)
+
+// sourceMetrics counts the events of one source. It is an Observer; a nil one
+// counts nothing.
+type sourceMetrics struct {
+	transactions, keys, coalesced, pruned  prometheus.Counter
+	parked, purges, purgesDone, purgedKeys prometheus.Counter
+	lost, incomplete, restarts, takeover   prometheus.Counter
+	batch, latency, gate                   prometheus.Observer
+	retries                                map[string]prometheus.Counter // by part
+	replays                                map[string]prometheus.Counter // by cause
+	deleted                                map[string]deletes            // by group
+
+	mu      sync.Mutex
+	purging map[string]int // pattern -> keys that were counted of the purge that runs
+}
+
+type deletes struct{ found, absent prometheus.Counter }
+
+// Observe implements invalidation.Observer.
+func (m *sourceMetrics) Observe(e invalidation.Event) {
+	if m == nil {
+		return
+	}
+	switch e.Kind { //nolint:exhaustive // the rest is not counted
+	case invalidation.Waiting:
+		if retries := m.retries[boundedPart(e.Part)]; retries != nil {
+			retries.Inc()
+		}
+	case invalidation.Deleted:
+		m.delete(e)
+	case invalidation.Advanced:
+		m.advance(time.Now(), e)
+	case invalidation.Gated:
+		m.gate.Observe(e.Took.Seconds())
+	case invalidation.Lost:
+		m.lost.Inc()
+	case invalidation.Replaying:
+		m.replays[causeOf(e.Text)].Inc()
+	case invalidation.PurgeStarted, invalidation.PurgeProgress, invalidation.PurgeDone:
+		m.purge(e)
+	case invalidation.Incomplete:
+		m.incomplete.Inc()
+	case invalidation.Parked:
+		if e.Err != nil { // else fewer are parked than before
+			add(m.parked, e.Keys)
+		}
+	case invalidation.Leading:
+		m.takeover.Inc()
+	case invalidation.Pruned:
+		add(m.pruned, e.Count)
+	}
+}
+
+func (m *sourceMetrics) delete(e invalidation.Event) {
+	group, known := m.deleted[e.Text]
+	if !known {
+		group = m.deleted[otherGroup]
+	}
+	add(group.found, e.Found)
+	add(group.absent, e.Count-e.Found)
+}
+
+func (m *sourceMetrics) advance(now time.Time, e invalidation.Event) {
+	add(m.transactions, e.Count)
+	add(m.keys, e.Keys)
+	add(m.coalesced, e.Coalesced)
+	if e.Keys <= 0 {
+		return
+	}
+	m.batch.Observe(float64(e.Keys))
+	if !e.Oldest.IsZero() {
+		m.latency.Observe(max(0, now.Sub(e.Oldest)).Seconds())
+	}
+	// The only transaction of a batch is its oldest and its newest.
+	if !e.At.IsZero() && (e.Oldest.IsZero() || e.Count > 1) {
+		m.latency.Observe(max(0, now.Sub(e.At)).Seconds())
+	}
+}
+
+// purge counts the keys of a purge while it runs: one may take hours.
+func (m *sourceMetrics) purge(e invalidation.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch e.Kind { //nolint:exhaustive // the caller has chosen
+	case invalidation.PurgeStarted:
+		m.purges.Inc()
+		delete(m.purging, e.Text)
+	case invalidation.PurgeProgress:
+		add(m.purgedKeys, e.Count-m.purging[e.Text])
+		m.purging[e.Text] = e.Count
+	case invalidation.PurgeDone:
+		m.purgesDone.Inc()
+		add(m.purgedKeys, e.Count-m.purging[e.Text])
+		delete(m.purging, e.Text)
+	}
+}
+
+// stopped counts that the source ended.
+func (m *sourceMetrics) stopped(err error) {
+	if m == nil {
+		return
+	}
+	if causeOf(errorText(err)) != causeOperator {
+		m.restarts.Inc()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.purging)
+}
+
+// Why a source begins again at an older position.
+const (
+	causeCache    = "cache"    // it went back in time, or somebody else changed it
+	causeOperator = "operator" // who asked for it
+)
+
+// causeOf tells them apart by what redissink.Sink.Rewind says of itself.
+func causeOf(text string) string {
+	if strings.Contains(text, redissink.ReplayAsked) {
+		return causeOperator
+	}
+	return causeCache
+}
+
+// add is Counter.Add, which panics when it is told less than nothing.
+func add(c prometheus.Counter, n int) { c.Add(float64(max(0, n))) }

@@ -1,0 +1,51 @@
+package daemon
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+)
+
+// rememberingSink is one that tells what its cache remembers.
+type rememberingSink struct{ dryRunSink }
+
+func (rememberingSink) Stored() []string { return []string{"a", ""} }
+
+func TestAWatchedSinkLosesNothingOfTheOneInside(t *testing.T) {
+	t.Parallel()
+	w := silentWatch("shop")
+	inner := rememberingSink{dryRunSink{rows: true}}
+	for name, sink := range map[string]invalidation.Sink{
+		"around the cache":         watchedSink{Sink: inner, watch: w},
+		"below another Sink":       watchedSink{Sink: inner, watch: w, beneath: true},
+		"around all Sinks":         w.calls(inner),
+		"around all Sinks, on top": w.calls(watchedSink{Sink: inner, watch: w, beneath: true}),
+	} {
+		require.Implements(t, (*storing)(nil), sink, name)
+		assert.Equal(t, []string{"a", ""}, sink.(storing).Stored(), name)
+		positions, err := sink.Positions(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, []string{""}, positions, name)
+		require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"k"}}))
+	}
+	assert.NotImplements(t, (*storing)(nil), w.calls(dryRunSink{}), "a Source goes by it")
+	assert.Equal(t, []string{""}, watchedSink{Sink: dryRunSink{}, watch: w}.Stored(), "not known")
+}
+
+func TestPatternsThatAreHandedOverAreOwedUntilTheyArePurged(t *testing.T) {
+	t.Parallel()
+	w := silentWatch("shop")
+	sink := watchedSink{Sink: dryRunSink{rows: true}, watch: w}
+	w.Observe(idle())
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Patterns: []string{"user:*"}}))
+	s := w.snapshot()
+	assert.Equal(t, Purging, s.State)
+	assert.True(t, s.Ready)
+	assert.Equal(t, []Purge{{Pattern: "user:*"}}, s.Purges)
+	_, err := sink.Positions(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, w.snapshot().Purges, "the Sink drops them, and the source asks again")
+}

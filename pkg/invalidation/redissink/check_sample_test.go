@@ -1,0 +1,89 @@
+package redissink
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"pgregory.net/rapid"
+
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+)
+
+func TestGlobsMatchAsRedisMatchesThem(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pattern, key string
+		want         bool
+	}{
+		{"user:*", "user:", true},
+		{"user:*", "user", false},
+		{"a*b*c", "a-b-b-c", true},
+		{"a*b*c", "a-b-b-", false},
+		{"*", "", true},
+		{"", "", true},
+		{"", "a", false},
+		{"?", "a", true},
+		{"?", "", false},
+		{`\*`, "*", true},
+		{`\*`, "a", false},
+		{"[a-c]x", "bx", true},
+		{"[c-a]x", "bx", true},
+		{"[^a-c]x", "bx", false},
+		{"[^a-c]x", "dx", true},
+		{`[\]]`, "]", true},
+		{"[ab", "a", true},
+		{"x[", "x", false},
+		{`a\`, `a\`, true},
+	} {
+		assert.Equal(t, c.want, matches(c.pattern, c.key), "%q %q", c.pattern, c.key)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		front, back := rapid.String().Draw(t, "front"), rapid.String().Draw(t, "back")
+		if !matches(invalidation.EscapeGlob(front)+"*", front+back) {
+			t.Fatalf("%q does not match what begins with it", front)
+		}
+		if !matches(invalidation.EscapeGlob(front)+"*"+invalidation.EscapeGlob(back), keyLike(invalidation.EscapeGlob(front)+"*"+invalidation.EscapeGlob(back))) {
+			t.Fatalf("the probe of %q and %q does not match", front, back)
+		}
+	})
+}
+
+func TestTheProbeOfAPatternMatchesIt(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{"user:*", "a?b", "x[ab]*", "x[^0-9]", `a\*b`, "*:user"} {
+		assert.True(t, matches(pattern, keyLike(pattern)), "%q %q", pattern, keyLike(pattern))
+	}
+	assert.Equal(t, "x", keyLike("x[]"), "nothing matches")
+}
+
+func TestAKeyCountsForThePatternThatFitsItBest(t *testing.T) {
+	t.Parallel()
+	rules := Wanted{IsTemplates: true, Patterns: []string{"user:*", "user:email:*", "user:*:avatar", "page/*", "{cart:*}", "img:*", "img:1/*"}}
+	globs := Wanted{Patterns: []string{"order:*", "order:item:*"}}
+	c := newChecks([]Wanted{rules, globs})
+	for key, want := range map[string]struct{ pattern, stray string }{
+		"user:7":                {"user:*", ""},
+		"user:email:ada@x":      {"user:email:*", ""},
+		"user:email:a:b":        {"user:email:*", ":"},
+		"user:7:avatar":         {"user:*:avatar", ""},
+		"user:7:profile":        {"user:*", ":"},
+		"user:{7}":              {"user:*", "{"},
+		"users:7":               {"", ""},
+		"page/https://x":        {"page/*", "/"},
+		"page/12:30":            {"page/*", ""},
+		"img:1/2":               {"img:1/*", ""},
+		"img:1/2/3":             {"img:*", ""},
+		"{cart:7}":              {"{cart:*}", ""},
+		"{cart:{7}}":            {"{cart:*}", "{"},
+		"order:7:whatever":      {"order:*", ""},
+		"order:item:7:whatever": {"order:item:*", ""},
+	} {
+		pattern, stray := c.fit(key)
+		assert.Equal(t, want.pattern, pattern, key)
+		assert.Equal(t, want.stray, stray, key)
+	}
+	both := newChecks([]Wanted{{IsTemplates: true, Patterns: []string{"user:*"}}, {Patterns: []string{"user:*"}}})
+	assert.Equal(t, []string{"user:*"}, both.patterns)
+	_, stray := both.fit("user:7:profile")
+	assert.Empty(t, stray, "one of them means all that begins so")
+}

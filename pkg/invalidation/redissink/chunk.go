@@ -1,0 +1,129 @@
+package redissink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// chunk is what one pipeline deletes.
+type chunk struct {
+	sink       *Sink
+	shard      *shard
+	found      *tally
+	left       []string // not answered yet
+	moved      []string // to be sent elsewhere
+	why        error    // why some of them are, where that is no news of the layout
+	perCommand int
+}
+
+// unlink is one command of a pipeline.
+type unlink struct {
+	group string
+	keys  []string
+	reply *redis.IntCmd
+}
+
+// send deletes what is left, once. What is left after an error has to be sent
+// again.
+func (c *chunk) send(ctx context.Context) error {
+	commands := c.commands()
+	err := c.shard.send(ctx, func(pipe redis.Pipeliner) {
+		for i := range commands {
+			commands[i].reply = pipe.Unlink(ctx, commands[i].keys...)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return c.read(ctx, commands)
+}
+
+// commands groups the keys for the report, and bounds each command.
+func (c *chunk) commands() []unlink {
+	var commands []unlink
+	add := func(group string, all []string) {
+		for keys := range slices.Chunk(all, c.perCommand) {
+			commands = append(commands, unlink{group: group, keys: keys})
+		}
+	}
+	if len(c.left) == 0 {
+		return nil
+	}
+	first := c.found.of(c.left[0])
+	if !slices.ContainsFunc(c.left, func(key string) bool { return c.found.of(key) != first }) {
+		add(first, c.left)
+		return commands
+	}
+	byGroup := map[string][]string{}
+	for _, key := range c.left {
+		group := c.found.of(key)
+		byGroup[group] = append(byGroup[group], key)
+	}
+	for group, keys := range byGroup {
+		add(group, keys)
+	}
+	return commands
+}
+
+// read reads every reply. What was refused for good is parked.
+func (c *chunk) read(ctx context.Context, commands []unlink) error {
+	c.left = nil
+	var refused []string
+	var refusal, failed error
+	asked := map[string][]string{} // by address
+	for _, cmd := range commands {
+		n, err := cmd.reply.Result()
+		switch {
+		case err == nil:
+			c.found.add(cmd.group, len(cmd.keys), int(n))
+		case redirect(err, "ASK ") != "":
+			addr := redirect(err, "ASK ")
+			asked[addr] = append(asked[addr], cmd.keys...)
+		case redirect(err, "MOVED ") != "":
+			c.sink.topology.hint(redirect(err, "MOVED "))
+			c.moved, c.why = append(c.moved, cmd.keys...), fmt.Errorf("delete: %w", err)
+		case isRefused(err) && len(cmd.keys) == 1:
+			refused, refusal = append(refused, cmd.keys...), err
+		case isRefused(err):
+			c.perCommand, failed = 1, errAgain // which one is it?
+			c.left = append(c.left, cmd.keys...)
+		default:
+			failed = worse(err, failed)
+			c.left = append(c.left, cmd.keys...)
+		}
+	}
+	for addr, keys := range asked {
+		err := c.sink.ask(ctx, addr, keys, c.found)
+		switch {
+		case errors.Is(err, errBehind):
+			c.found.leave(keys) // its own position brings them back
+		case err != nil && redirect(err, "MOVED ") != "":
+			c.moved, c.why = append(c.moved, keys...), fmt.Errorf("delete: the slot %d is on its way to %s, which does not take it: finish its migration or undo it (redis-cli --cluster fix)", slotOf(keys[0]), addr)
+		case err != nil:
+			c.moved, c.why = append(c.moved, keys...), fmt.Errorf("delete at %s, where their slot is on its way to: %w", addr, err)
+		}
+	}
+	if len(refused) > 0 {
+		if err := c.sink.park(ctx, c.shard, refused, refusal); err != nil {
+			c.left = append(c.left, refused...)
+			return err
+		}
+		c.found.leave(refused)
+	}
+	return failed
+}
+
+// redirect returns the address that a MOVED or ASK names; "" for others.
+func redirect(err error, kind string) string {
+	rest, ok := strings.CutPrefix(err.Error(), kind)
+	if !ok {
+		return ""
+	}
+	_, addr, _ := strings.Cut(rest, " ")
+	return strings.TrimSpace(addr)
+}

@@ -1,0 +1,171 @@
+package redissink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+)
+
+// lead waits until this process holds the lease.
+func (s *Sink) lead(ctx context.Context) error {
+	began, told := time.Now(), time.Time{}
+	for {
+		asked, cancel := context.WithTimeout(ctx, 2*timeout)
+		other, err := s.lease.once(asked)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			if err := explain(s.cfg, err); errors.Is(err, invalidation.ErrFatal) {
+				return err
+			}
+			s.waiting(invalidation.PartCache, err)
+			if s.leadAnyway(ctx, &began) {
+				return nil
+			}
+		case other == "":
+			s.leads()
+			return nil
+		default:
+			if err := s.refuse(other); err != nil {
+				return err
+			}
+			s.lease.hold(false)
+			if time.Since(told) >= time.Second {
+				told = time.Now()
+				s.observe(invalidation.Event{Kind: invalidation.Standby, Part: invalidation.PartLease, Text: parseHolder(other).Name})
+			}
+		}
+		if err := sleep(ctx, leasePoll); err != nil {
+			return err
+		}
+	}
+}
+
+// leads notes that this process leads.
+func (s *Sink) leads() {
+	if s.lease.hold(true) {
+		s.observe(invalidation.Event{Kind: invalidation.Leading, Part: invalidation.PartLease, Text: s.cfg.Holder.name})
+	}
+}
+
+// leadAnyway leads without the lease, and reports whether it did: in a cluster
+// one master that is down does not hold the others up. Two that do are waste and
+// no error, the nonce tells them; while another one writes, this one waits.
+func (s *Sink) leadAnyway(ctx context.Context, began *time.Time) bool {
+	if in := s.seen.Load(); in == nil || len(in.masters) < 2 || time.Since(*began) < patience {
+		return false
+	}
+	if s.someoneWrites(ctx) {
+		*began = time.Now()
+		return false
+	}
+	s.leads()
+	s.observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartLease, Text: "leads without the lease, because the master that has it can not be reached"})
+	return true
+}
+
+// someoneWrites looks twice at what the masters that can be reached store. A
+// leader writes a new nonce every second.
+func (s *Sink) someoneWrites(ctx context.Context) bool {
+	look := func() (all []storedValue) {
+		for _, addr := range s.seen.Load().masters {
+			asked, cancel := context.WithTimeout(ctx, timeout)
+			values, err := s.storedAt(asked, addr)
+			cancel()
+			if err == nil {
+				all = append(all, values...)
+			}
+		}
+		return all
+	}
+	before := look()
+	if err := sleep(ctx, 2*leaseRenew); err != nil {
+		return true
+	}
+	return !slices.Equal(before, look())
+}
+
+// refuse fails where the one that leads reads another log.
+func (s *Sink) refuse(other string) error {
+	theirs, ours := parseHolder(other), s.lease.identity.Load()
+	if !ours.conflicts(theirs.Identity) {
+		return nil
+	}
+	return invalidation.Fatal(fmt.Errorf(
+		"namespace %q, source %q: %s leads there for another database (server %s at %s; here it is %s at %s): give this daemon a namespace of its own",
+		s.cfg.Namespace, s.cfg.Source, theirs.Name,
+		theirs.Server, strings.Join(theirs.Hosts, " "), ours.Server, strings.Join(ours.Hosts, " ")))
+}
+
+// keepLease renews the lease while it is held. Where it can not be asked for
+// the Sink goes on: the position's nonce tells when another one leads.
+func (s *Sink) keepLease(ctx context.Context) error {
+	tick := time.NewTicker(leaseRenew)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if !s.lease.held.Load() {
+			continue
+		}
+		other, err := s.lease.acquire(ctx, "")
+		if err == nil && other != "" && s.lease.hold(false) {
+			name := parseHolder(other).Name
+			s.observe(invalidation.Event{Kind: invalidation.Standby, Part: invalidation.PartLease, Text: name})
+			resume := fmt.Errorf("%s leads now: %w", name, invalidation.ErrResume)
+			s.resume.CompareAndSwap(nil, &resume)
+		}
+	}
+}
+
+// identify keeps the identity of the log up to date: for the lease, and to
+// tell while waiting for it whether this process could take over.
+func (s *Sink) identify(ctx context.Context) error {
+	if s.cfg.Identity == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	failing := false
+	for {
+		found, err := s.cfg.Identity(ctx)
+		switch standby := !s.lease.held.Load(); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			s.lease.identity.Store(&found)
+			if failing && standby {
+				s.working(invalidation.PartSource)
+			}
+			failing = false
+		case standby:
+			failing = true
+			s.waiting(invalidation.PartSource, fmt.Errorf("could not take over now: %w", err))
+		}
+		if err := sleep(ctx, identifyEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// Leads reports whether this process holds the lease, as far as it knows.
+func (s *Sink) Leads() bool { return s.lease.held.Load() }
+
+// Release gives the lease up at once, so that another daemon takes over without
+// waiting for its end. Call it when Run has returned.
+func (s *Sink) Release(ctx context.Context) error {
+	if !s.lease.hold(false) && !s.cfg.Holder.has(s.cfg.leaseKey()) {
+		return nil
+	}
+	_, err := s.lease.run(ctx, "", "")
+	return err
+}
