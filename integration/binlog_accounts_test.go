@@ -12,14 +12,6 @@ import (
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
-// runToItsEnd returns why a Source ends by itself.
-func (l *mysqlLog) runToItsEnd(t *testing.T) error {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), outboxPatience)
-	defer cancel()
-	return l.source(t).Run(ctx)
-}
-
 func TestAccountThatTheServerRefusesIsNamedWithTheStatementThatMendsIt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -41,7 +33,7 @@ func TestAccountThatTheServerRefusesIsNamedWithTheStatementThatMendsIt(t *testin
 			assert.Equal(t, invalidation.Fail, got.Level)
 			assert.Contains(t, got.Fix, "ALTER USER '"+l.config.User+"'"+c.fix)
 			if c.fatal {
-				err := l.runToItsEnd(t)
+				err := runToItsEnd(t, l.source(t))
 				require.ErrorIs(t, err, invalidation.ErrFatal)
 				require.ErrorContains(t, err, got.Fix)
 			} else {
@@ -95,7 +87,7 @@ func TestWatchedDatabaseThatIsNotLoggedIsRefused(t *testing.T) {
 		assert.Equal(t, level, l.check(t).of(t, "binlog filters").Level, table)
 	}
 	l.config.Mapper = mysqlRules(t, l.schema+".users", "user:{id}")
-	err := l.runToItsEnd(t)
+	err := runToItsEnd(t, l.source(t))
 	require.ErrorIs(t, err, invalidation.ErrFatal, "a start refuses the same")
 	require.ErrorContains(t, err, "the server leaves database "+l.schema+" out of its log (binlog-do-db = other,other_2)")
 	require.ErrorContains(t, err, "start the server with --binlog-do-db="+l.schema+" too")

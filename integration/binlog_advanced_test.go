@@ -140,7 +140,7 @@ func TestSinkThatMustResumeEndsTheWaitForMySQL(t *testing.T) {
 				return nil
 			}
 			started := time.Now()
-			require.ErrorIs(t, l.source(t).Run(t.Context()), invalidation.ErrResume)
+			require.ErrorIs(t, runToItsEnd(t, l.source(t)), invalidation.ErrResume)
 			assert.Less(t, time.Since(started), 5*time.Second)
 		})
 	}

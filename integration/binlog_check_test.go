@@ -95,7 +95,7 @@ func TestCheckNamesTheSettingsThatDoNotWork(t *testing.T) {
 			assert.Equal(t, c.level, got.Level)
 			assert.Contains(t, got.Fix, c.fix)
 			t.Log(found.bad(t))
-			err := l.source(t).Run(t.Context())
+			err := runToItsEnd(t, l.source(t))
 			require.ErrorIs(t, err, invalidation.ErrFatal, "a start refuses the same")
 			require.ErrorContains(t, err, got.Fix)
 			if c.subject == "gtid_mode" {
@@ -209,7 +209,7 @@ func TestStartWithoutTheRightToReadNamesTheGrant(t *testing.T) {
 	t.Parallel()
 	l := newMySQLLog(t, servers.MySQL(t))
 	l.user(t, "REPLICATION CLIENT ON *.*")
-	err := l.source(t).Run(t.Context())
+	err := runToItsEnd(t, l.source(t))
 	require.ErrorIs(t, err, invalidation.ErrFatal)
 	require.ErrorContains(t, err, "GRANT REPLICATION SLAVE")
 	l.user(t, "REPLICATION SLAVE ON *.*")

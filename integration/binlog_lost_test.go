@@ -151,7 +151,7 @@ func TestLostPositionPurgesByPattern(t *testing.T) {
 	failing.OnLost = invalidation.FailOnLost
 	source, err := binlog.New(failing)
 	require.NoError(t, err)
-	err = source.Run(t.Context())
+	err = runToItsEnd(t, source)
 	require.ErrorIs(t, err, invalidation.ErrLost)
 	require.ErrorIs(t, err, invalidation.ErrFatal)
 

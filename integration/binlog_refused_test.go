@@ -1,9 +1,7 @@
 package integration
 
 import (
-	"context"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -43,9 +41,7 @@ func TestServersThatCanNotBeReadAreRefusedInOneLine(t *testing.T) {
 			}
 			source, err := binlog.New(config)
 			require.NoError(t, err)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			defer cancel()
-			err = source.Run(ctx)
+			err = runToItsEnd(t, source)
 			require.ErrorIs(t, err, invalidation.ErrFatal)
 			require.ErrorContains(t, err, c.want)
 			assert.NotContains(t, err.Error(), "s3cr3t-wrong")
@@ -62,7 +58,7 @@ func TestRuleWithAnUnknownColumnIsRefused(t *testing.T) {
 	c.config.Mapper = rules
 	source, err := binlog.New(c.config)
 	require.NoError(t, err)
-	err = source.Run(t.Context())
+	err = runToItsEnd(t, source)
 	require.ErrorIs(t, err, invalidation.ErrFatal)
 	assert.ErrorContains(t, err, `rules[0].keys[0]: unknown column "nick" (`+c.schema+`.users has id, name, email)`)
 }

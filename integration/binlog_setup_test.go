@@ -85,6 +85,14 @@ func (c *mysqlCache) begun() {
 	require.Eventually(c.t, func() bool { return storedPosition(c.t, c.rdb, c.prefix) != "" }, 20*time.Second, 5*time.Millisecond, "no position is stored")
 }
 
+// runToItsEnd returns why a Source ends by itself.
+func runToItsEnd(t *testing.T, source interface{ Run(context.Context) error }) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), outboxPatience)
+	defer cancel()
+	return source.Run(ctx)
+}
+
 // run runs a Source until stop is called; it is restarted as a supervisor does.
 func (c *mysqlCache) run() (stop func()) {
 	c.t.Helper()

@@ -85,7 +85,7 @@ func TestCrashBeforeTheDeleteIsReplayed(t *testing.T) {
 	c.config.Sink = crashingSink{Sink: healthy.Sink, crash: func() { close(crashed) }}
 	source, err := binlog.New(c.config)
 	require.NoError(t, err)
-	require.ErrorIs(t, source.Run(t.Context()), context.Canceled)
+	require.ErrorIs(t, runToItsEnd(t, source), context.Canceled)
 	<-crashed
 	require.True(t, c.cached(1))
 

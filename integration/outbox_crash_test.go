@@ -74,7 +74,7 @@ func TestOutboxRefusesAStandbyAndPurgesAfterItsPromotion(t *testing.T) {
 	server.Stop(t)
 	server.Start(t)
 
-	err := runOutboxToItsEnd(t, db.config())
+	err := runToItsEnd(t, db.source(t))
 	require.ErrorIs(t, err, invalidation.ErrFatal)
 	assert.Contains(t, err.Error(), "name the primary in hosts")
 

@@ -21,9 +21,7 @@ func runOutboxToItsEnd(t *testing.T, cfg outbox.PostgresConfig) error {
 	t.Helper()
 	source, err := outbox.NewPostgres(cfg)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), outboxPatience)
-	defer cancel()
-	return source.Run(ctx)
+	return runToItsEnd(t, source)
 }
 
 func TestOutboxPurgesWhenThePositionIsUnusable(t *testing.T) {

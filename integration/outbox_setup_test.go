@@ -233,6 +233,13 @@ func (d *outboxDB) enqueue(t *testing.T, keys ...string) {
 	outboxEnqueue(t, d.conn, keys...)
 }
 
+// flush has the server write to disk what it keeps of the WAL in memory.
+func (d *outboxDB) flush(t *testing.T) {
+	t.Helper()
+	_, err := d.conn.Exec(t.Context(), "SELECT pg_logical_emit_message(true, 'test', '')") // its commit does
+	require.NoError(t, err)
+}
+
 func outboxEnqueue(t *testing.T, conn *pgx.Conn, keys ...string) {
 	t.Helper()
 	require.NoError(t, pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
