@@ -85,7 +85,7 @@ func (h *health) observe(attempt int, e invalidation.Event) bool {
 	case invalidation.Lost:
 		h.lost = true
 	case invalidation.Replaying:
-		if causeOf(e.Text) == causeCache {
+		if causeOf(e.Err) == causeCache {
 			h.status.Replays++
 		}
 		h.covered.doubt()
@@ -185,7 +185,7 @@ func (h *health) stopped(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stop(err)
-	if causeOf(errorText(err)) == causeCache {
+	if causeOf(err) == causeCache {
 		h.status.Restarts++
 	}
 }

@@ -320,7 +320,7 @@ func TestTheStatusTellsAllThatIsKnown(t *testing.T) {
 			purging(invalidation.PurgeProgress, "user:*", 6, 7),
 			{Kind: invalidation.Parked, Count: 2, Err: errors.New("NOPERM")},
 			{Kind: invalidation.Incomplete, Text: "shop.users"},
-			{Kind: invalidation.Replaying, Text: "failed over"},
+			{Kind: invalidation.Replaying, Err: errors.New("failed over")},
 			waitingFor(invalidation.PartCache+" 127.0.0.1:7002", "refused"),
 			waitingFor(invalidation.PartCache+" 127.0.0.1:7002", "refused"),
 			waitingFor(invalidation.PartGate, "timeout"),

@@ -76,7 +76,7 @@ func (j *journal) warn(part slog.Attr, e invalidation.Event) {
 		}
 	case invalidation.Replaying:
 		if j.isNews("replaying", e) {
-			j.log.Warn("deleting again from the oldest position that the cache remembers", part, slog.String("reason", e.Text))
+			j.log.Warn("deleting again from the oldest position that the cache remembers", part, slog.String("reason", oneLine(e.Err)))
 		}
 	case invalidation.Incomplete:
 		if j.isNews("incomplete", e) {

@@ -203,7 +203,7 @@ func TestALeaderIsLoggedOnceUntilAnotherOneLeads(t *testing.T) {
 func TestWhatAnOperatorShouldKnowIsLoggedAndItsRepeatsOnceAMinute(t *testing.T) {
 	t.Parallel()
 	for want, e := range map[string]invalidation.Event{
-		`level=WARN msg="deleting again from the oldest position that the cache remembers" source=shop part=redis reason="older by 7"`: {Kind: invalidation.Replaying, Part: "redis", Text: "older by 7"},
+		`level=WARN msg="deleting again from the oldest position that the cache remembers" source=shop part=redis reason="older by 7"`: {Kind: invalidation.Replaying, Part: "redis", Err: errors.New("older by 7")},
 		`level=WARN msg="redis refuses to delete a key, so it is parked: see invalidator parked" source=shop part=redis parked=3 error="NOPERM no"`: {
 			Kind: invalidation.Parked, Part: "redis", Count: 3, Err: errors.New("NOPERM no"),
 		},

@@ -1,7 +1,7 @@
 package daemon
 
 import (
-	"strings"
+	"errors"
 	"sync"
 	"time"
 
@@ -47,7 +47,7 @@ func (m *sourceMetrics) Observe(e invalidation.Event) {
 	case invalidation.Lost:
 		m.lost.Inc()
 	case invalidation.Replaying:
-		m.replays[causeOf(e.Text)].Inc()
+		m.replays[causeOf(e.Err)].Inc()
 	case invalidation.PurgeStarted, invalidation.PurgeProgress, invalidation.PurgeDone:
 		m.purge(e)
 	case invalidation.Incomplete:
@@ -112,7 +112,7 @@ func (m *sourceMetrics) stopped(err error) {
 	if m == nil {
 		return
 	}
-	if causeOf(errorText(err)) != causeOperator {
+	if causeOf(err) != causeOperator {
 		m.restarts.Inc()
 	}
 	m.mu.Lock()
@@ -126,9 +126,8 @@ const (
 	causeOperator = "operator" // who asked for it
 )
 
-// causeOf tells them apart by what redissink.Sink.Rewind says of itself.
-func causeOf(text string) string {
-	if strings.Contains(text, redissink.ReplayAsked) {
+func causeOf(err error) string {
+	if errors.Is(err, redissink.ErrReplayAsked) {
 		return causeOperator
 	}
 	return causeCache

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation/redissink"
 )
 
 var updateMetrics = flag.Bool("update-metrics", false, "write testdata/metrics.txt")
@@ -72,8 +73,8 @@ func eventful(m *metrics) {
 		{Kind: invalidation.Parked, Part: "redis", Count: 1, Keys: 1, Err: errors.New("NOPERM")},
 		{Kind: invalidation.Parked, Part: "redis", Count: 4, Keys: 3, Err: errors.New("NOPERM")},
 		{Kind: invalidation.Parked, Part: "redis", Count: 1},
-		{Kind: invalidation.Replaying, Part: "redis", Text: "older"},
-		{Kind: invalidation.Replaying, Part: "redis", Text: "a replay was asked for: the cache remembers another position"},
+		{Kind: invalidation.Replaying, Part: "redis", Err: errors.New("older")},
+		{Kind: invalidation.Replaying, Part: "redis", Err: fmt.Errorf("%w: %w", redissink.ErrReplayAsked, invalidation.ErrResume)},
 		{Kind: invalidation.Pruned, Part: "source", Count: 100},
 		{Kind: invalidation.Noted, Part: "source", Text: "hm"},
 		waitingFor("redis 127.0.0.1:7002", "refused"),
@@ -82,7 +83,7 @@ func eventful(m *metrics) {
 	}
 	shop.SetLag(12, 3456)
 	standby.stopped(invalidation.ErrResume)
-	standby.stopped(fmt.Errorf("apply: a replay was asked for: %w", invalidation.ErrResume))
+	standby.stopped(fmt.Errorf("apply: %w: %w", redissink.ErrReplayAsked, invalidation.ErrResume))
 	standby.begin()
 	standby.called(0)
 	standby.SetLag(-1, -1)

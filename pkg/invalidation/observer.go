@@ -42,7 +42,7 @@ const (
 	// everything that matches the patterns is purged next.
 	Lost
 	// Replaying: the cache went back in time, or was changed by somebody
-	// else, as Text says; the Source begins again at the oldest position.
+	// else, as Err says; the Source begins again at the oldest position.
 	Replaying
 	// PurgeStarted, PurgeProgress, PurgeDone: a purge of the pattern Text
 	// is about to begin on a cache of Count keys; has deleted Count keys

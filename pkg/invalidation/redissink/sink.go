@@ -145,9 +145,9 @@ func (s *Sink) Stored() []string {
 	return stored
 }
 
-// ReplayAsked is in the text of the event, and of the error, that a Rewind
-// causes.
-const ReplayAsked = "a replay was asked for"
+// ErrReplayAsked is in the error with which Apply returns because of a Rewind,
+// and in that of the event.
+var ErrReplayAsked = errors.New("a replay was asked for")
 
 // Rewind stores the position that choose returns on every master. It has to be
 // older than what each of them remembers, which is what choose is given, as
@@ -174,10 +174,10 @@ func (s *Sink) Rewind(ctx context.Context, choose func(stored []string) (positio
 	// fails has to begin again as well: purges no longer hold the position.
 	for range 2 {
 		if err := s.delete(ctx, nil, nil); err != nil {
-			return s.stop(fmt.Errorf(ReplayAsked+": %w", errors.Join(err, invalidation.ErrResume)))
+			return s.stop(fmt.Errorf("%w: %w", ErrReplayAsked, errors.Join(err, invalidation.ErrResume)))
 		}
 	}
-	_ = s.stop(fmt.Errorf(ReplayAsked+": %w", invalidation.ErrResume))
+	_ = s.stop(fmt.Errorf("%w: %w", ErrReplayAsked, invalidation.ErrResume))
 	return s.complete() // one may have been left behind just now
 }
 
@@ -205,7 +205,7 @@ func (s *Sink) ready() error {
 // stop makes an invalidation.ErrResume last until Positions is called.
 func (s *Sink) stop(err error) error {
 	if errors.Is(err, invalidation.ErrResume) && s.resume.CompareAndSwap(nil, &err) {
-		s.observe(invalidation.Event{Kind: invalidation.Replaying, Part: invalidation.PartCache, Text: firstLine(err)})
+		s.observe(invalidation.Event{Kind: invalidation.Replaying, Part: invalidation.PartCache, Err: err})
 	}
 	return err
 }
