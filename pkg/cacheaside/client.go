@@ -38,6 +38,9 @@ type Client struct {
 // Set redis.Options.ContextTimeoutEnabled. A *redis.Client without it is used through copies made with its WithTimeout,
 // with read and write timeouts of [Options.RedisTimeout] and [Options.DeleteTimeout], and go-redis does not give these the
 // client's hooks: tracing and metrics hooks do not see what this package sends. With it the client is used as it is.
+//
+// Set redis.ClusterOptions.ClusterStateReloadInterval to a second too. By default a cluster's client looks for the master
+// that replaces a dead one once a minute; until then reads of its slots find Redis unreachable.
 func New(rdb redis.UniversalClient, opts Options) (*Client, error) {
 	opts, err := opts.withDefaults()
 	if err := errors.Join(checkClient(rdb), err); err != nil {
