@@ -50,7 +50,7 @@ func (s *Sentinel) Addrs() []string { return addrs(s.sentinels) }
 // MasterName returns the name under which the Sentinels know the master.
 func (s *Sentinel) MasterName() string { return masterName }
 
-// Nodes returns the servers that keep data. The first was the master at the start.
+// Nodes returns the servers that keep data.
 func (s *Sentinel) Nodes() []*Node { return s.data }
 
 // Sentinels returns the Sentinels.
@@ -154,20 +154,35 @@ func (s *Sentinel) namedBy(ctx context.Context, sentinel *Node) *Node {
 	return nil
 }
 
-// complete reports whether all Sentinels could fail over now.
+// complete reports whether all Sentinels could fail over now, and none is about to: a master that is slow to start looks dead to them.
 func (s *Sentinel) complete(ctx context.Context) error {
-	if connected := s.nodes.replicasOf(ctx, s.data[0]); len(connected) != s.nodes.replicas {
+	master := s.namedBy(ctx, s.sentinels[0])
+	if master == nil {
+		return errors.New("no master is named")
+	}
+	if connected := s.nodes.replicasOf(ctx, master); len(connected) != s.nodes.replicas {
 		return fmt.Errorf("%d of %d replicas are connected", len(connected), s.nodes.replicas)
 	}
 	for _, sentinel := range s.sentinels {
 		if err := sentinel.ask(ctx, "SENTINEL", "CKQUORUM", masterName).Err(); err != nil {
 			return err
 		}
-		if sentinel.info(ctx, "sentinel", "master0") == "" {
-			return errors.New("a Sentinel knows no master")
+		if flags := sentinel.flags(ctx); flags != "master" { // or s_down, failover_in_progress, ...
+			return fmt.Errorf("%s says of the master: %q", sentinel, flags)
+		}
+		if named := s.namedBy(ctx, sentinel); named != master {
+			return fmt.Errorf("%s names %v, not %s", sentinel, named, master)
 		}
 	}
 	return nil
+}
+
+// flags returns what a Sentinel thinks of the master, "" when it does not answer.
+func (n *Node) flags(ctx context.Context) string {
+	reply, _ := n.ask(ctx, "SENTINEL", "MASTER", masterName).Result()
+	fields, _ := reply.(map[any]any)
+	flags, _ := fields["flags"].(string)
+	return flags
 }
 
 func startSentinel(ctx context.Context, set settings) (*Sentinel, error) {
