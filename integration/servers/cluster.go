@@ -186,7 +186,7 @@ func (c *Cluster) settled(ctx context.Context, node *Node) error {
 	if known := strings.Count(text, " connected"); known < len(c.running()) || strings.Contains(text, "handshake") {
 		return fmt.Errorf("it knows %d of %d nodes", known, len(c.running()))
 	}
-	if node.info(ctx, "replication", "master_link_status") == "down" {
+	if node.info(ctx, "master_link_status") == "down" {
 		return errors.New("it has not got its master's data")
 	}
 	return nil

@@ -139,9 +139,9 @@ func (n *Node) role(ctx context.Context) string {
 	return role
 }
 
-// info returns one field of INFO, "" when the node does not answer.
-func (n *Node) info(ctx context.Context, section, field string) string {
-	text, _ := n.ask(ctx, "INFO", section).Text()
+// info returns one field of INFO replication, "" when the node does not answer.
+func (n *Node) info(ctx context.Context, field string) string {
+	text, _ := n.ask(ctx, "INFO", "replication").Text()
 	for line := range strings.Lines(text) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && name == field {
 			return value

@@ -22,7 +22,7 @@ func (n *Node) LoseReplication(tb testing.TB) {
 	offset := int64(-1)
 	check(tb, n.owner.await(ctx, "the replicas of "+n.Addr(), func(ctx context.Context) error { // one that is slow to answer counts as well
 		replicas, offset = n.owner.replicasOf(ctx, n), n.offset(ctx, "master_repl_offset")
-		if connected := n.info(ctx, "replication", "connected_slaves"); offset < 0 || len(replicas) == 0 || strconv.Itoa(len(replicas)) != connected {
+		if connected := n.info(ctx, "connected_slaves"); offset < 0 || len(replicas) == 0 || strconv.Itoa(len(replicas)) != connected {
 			return fmt.Errorf("it has %q, of which %v answer", connected, replicas)
 		}
 		return nil
@@ -38,7 +38,7 @@ func (n *Node) LoseReplication(tb testing.TB) {
 	check(tb, n.ask(ctx, "ACL", "SETUSER", replicationUser, "off").Err(), "refuse new connections of replicas")
 	check(tb, n.ask(ctx, "CLIENT", "KILL", "TYPE", "replica").Err(), "cut the connections of replicas")
 	check(tb, n.owner.await(ctx, "the replicas to be cut off", func(ctx context.Context) error {
-		if left := n.info(ctx, "replication", "connected_slaves"); left != "0" {
+		if left := n.info(ctx, "connected_slaves"); left != "0" {
 			return fmt.Errorf("still connected: %q", left)
 		}
 		return nil
@@ -82,8 +82,8 @@ func (n *nodes) replicasOf(ctx context.Context, master *Node) []*Node {
 	var replicas []*Node
 	for _, node := range n.all {
 		if node != master && !node.sentinel && node.running &&
-			node.info(ctx, "replication", "master_port") == strconv.Itoa(master.port) &&
-			node.info(ctx, "replication", "master_link_status") == "up" {
+			node.info(ctx, "master_port") == strconv.Itoa(master.port) &&
+			node.info(ctx, "master_link_status") == "up" {
 			replicas = append(replicas, node)
 		}
 	}
@@ -91,7 +91,7 @@ func (n *nodes) replicasOf(ctx context.Context, master *Node) []*Node {
 }
 
 func (n *Node) offset(ctx context.Context, field string) int64 {
-	offset, err := strconv.ParseInt(n.info(ctx, "replication", field), 10, 64)
+	offset, err := strconv.ParseInt(n.info(ctx, field), 10, 64)
 	if err != nil {
 		return -1
 	}
