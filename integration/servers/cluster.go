@@ -96,8 +96,10 @@ func (c *Cluster) Client(tb testing.TB) *redis.ClusterClient {
 func (c *Cluster) Masters(tb testing.TB) []*Node {
 	tb.Helper()
 	var masters []*Node
-	for _, node := range c.nodes.all {
-		if node.running && node.IsMaster(tb) {
+	for _, node := range c.running() {
+		role := node.tell(tb.Context(), "ROLE")
+		check(tb, role.Err(), "ask a node for its role")
+		if roleIn(role) == "master" {
 			masters = append(masters, node)
 		}
 	}
@@ -108,8 +110,10 @@ func (c *Cluster) Masters(tb testing.TB) []*Node {
 func (c *Cluster) Replicas(tb testing.TB, master *Node) []*Node {
 	tb.Helper()
 	var replicas []*Node
-	for _, node := range c.nodes.all {
-		if node.running && node.info(tb.Context(), "replication", "master_port") == strconv.Itoa(master.port) {
+	for _, node := range c.running() {
+		text, err := node.tell(tb.Context(), "INFO", "replication").Text()
+		check(tb, err, "ask a node for its master")
+		if fieldIn(text, "master_port") == strconv.Itoa(master.port) {
 			replicas = append(replicas, node)
 		}
 	}
@@ -123,7 +127,7 @@ func (c *Cluster) Failover(tb testing.TB, master *Node) (*Node, time.Time) {
 	if len(replicas) == 0 {
 		tb.Fatalf("%s has no replica to fail over to", master)
 	}
-	check(tb, replicas[0].ask(tb.Context(), "CLUSTER", "FAILOVER").Err(), "fail over")
+	check(tb, replicas[0].tell(tb.Context(), "CLUSTER", "FAILOVER").Err(), "fail over")
 	return Promoted(tb, replicas[0])
 }
 
@@ -158,38 +162,48 @@ func (c *Cluster) add(tb testing.TB) *Node {
 	return node
 }
 
-// Settle waits until all running nodes know each other and find the cluster in order, and every replica has its master's data.
+// Settle waits until all running nodes know each other and find the cluster in order, every replica has its master's data, and no slot
+// has two masters: one that was away learns of its successor.
 func (c *Cluster) Settle(tb testing.TB) {
 	tb.Helper()
 	check(tb, c.nodes.await(tb.Context(), "the cluster", func(ctx context.Context) error {
+		slots := 0
 		for _, node := range c.running() {
-			if err := c.settled(ctx, node); err != nil {
+			own, err := c.settled(ctx, node)
+			if err != nil {
 				return fmt.Errorf("%s: %w", node, err)
 			}
+			for _, r := range own {
+				slots += r.Last - r.First + 1
+			}
+		}
+		if slots > clusterSlots {
+			return fmt.Errorf("the masters have %d slots together", slots)
 		}
 		return nil
 	}), "bring the cluster up")
 }
 
-func (c *Cluster) settled(ctx context.Context, node *Node) error {
+// settled returns the node's slots.
+func (c *Cluster) settled(ctx context.Context, node *Node) ([]SlotRange, error) {
 	info, err := node.ask(ctx, "CLUSTER", "INFO").Text()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !strings.Contains(info, "cluster_state:ok") {
-		return errors.New(strings.ReplaceAll(strings.TrimSpace(info), "\r\n", " "))
+		return nil, errors.New(strings.ReplaceAll(strings.TrimSpace(info), "\r\n", " "))
 	}
 	text, err := node.ask(ctx, "CLUSTER", "NODES").Text()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if known := strings.Count(text, " connected"); known < len(c.running()) || strings.Contains(text, "handshake") {
-		return fmt.Errorf("it knows %d of %d nodes", known, len(c.running()))
+		return nil, fmt.Errorf("it knows %d of %d nodes", known, len(c.running()))
 	}
 	if node.info(ctx, "master_link_status") == "down" {
-		return errors.New("it has not got its master's data")
+		return nil, errors.New("it has not got its master's data")
 	}
-	return nil
+	return ownSlots(text), nil
 }
 
 func (c *Cluster) running() []*Node {
@@ -206,13 +220,13 @@ func (c *Cluster) running() []*Node {
 func (c *Cluster) create(ctx context.Context) error {
 	all := c.nodes.all
 	for i, node := range all {
-		if err := node.ask(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
+		if err := node.tell(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return fmt.Errorf("set the epoch of %s: %w", node, err)
 		}
 	}
 	for i, master := range all[:clusterMasters] {
 		first, last := i*clusterSlots/clusterMasters, (i+1)*clusterSlots/clusterMasters-1
-		if err := master.ask(ctx, "CLUSTER", "ADDSLOTSRANGE", first, last).Err(); err != nil {
+		if err := master.tell(ctx, "CLUSTER", "ADDSLOTSRANGE", first, last).Err(); err != nil {
 			return fmt.Errorf("give slots to %s: %w", master, err)
 		}
 	}
@@ -231,7 +245,7 @@ func (c *Cluster) create(ctx context.Context) error {
 
 // meet makes a member of the cluster greet node, whose bus port is that of place i.
 func (c *Cluster) meet(ctx context.Context, member, node *Node, i int) error {
-	if err := member.ask(ctx, "CLUSTER", "MEET", "127.0.0.1", node.port, firstBusPort+i).Err(); err != nil {
+	if err := member.tell(ctx, "CLUSTER", "MEET", "127.0.0.1", node.port, firstBusPort+i).Err(); err != nil {
 		return fmt.Errorf("introduce %s: %w", node, err)
 	}
 	return nil
@@ -239,7 +253,7 @@ func (c *Cluster) meet(ctx context.Context, member, node *Node, i int) error {
 
 // replicate makes node a replica of master, once it has heard of it.
 func (c *Cluster) replicate(ctx context.Context, node, master *Node) error {
-	id, err := master.ask(ctx, "CLUSTER", "MYID").Text()
+	id, err := master.tell(ctx, "CLUSTER", "MYID").Text()
 	if err != nil {
 		return fmt.Errorf("ask %s for its id: %w", master, err)
 	}

@@ -13,7 +13,7 @@ import (
 // ID returns the node's id in its cluster.
 func (n *Node) ID(tb testing.TB) string {
 	tb.Helper()
-	id, err := n.ask(tb.Context(), "CLUSTER", "MYID").Text()
+	id, err := n.tell(tb.Context(), "CLUSTER", "MYID").Text()
 	check(tb, err, "ask a node for its id")
 	return id
 }
@@ -30,10 +30,15 @@ func (n *Node) Slots(tb testing.TB) []SlotRange {
 }
 
 func (n *Node) slots(ctx context.Context) ([]SlotRange, error) {
-	text, err := n.ask(ctx, "CLUSTER", "NODES").Text()
+	text, err := n.tell(ctx, "CLUSTER", "NODES").Text()
 	if err != nil {
 		return nil, fmt.Errorf("CLUSTER NODES: %w", err)
 	}
+	return ownSlots(text), nil
+}
+
+// ownSlots reads what a node's CLUSTER NODES says of itself.
+func ownSlots(text string) []SlotRange {
 	const columns = 8 // id, address, flags, master, ping, pong, epoch, link; then slots
 	var slots []SlotRange
 	for line := range strings.Lines(text) {
@@ -53,13 +58,13 @@ func (n *Node) slots(ctx context.Context) ([]SlotRange, error) {
 			}
 		}
 	}
-	return slots, nil
+	return slots
 }
 
 // Slot returns the slot of a key.
 func (c *Cluster) Slot(tb testing.TB, key string) int {
 	tb.Helper()
-	slot, err := c.running()[0].ask(tb.Context(), "CLUSTER", "KEYSLOT", key).Int()
+	slot, err := c.running()[0].tell(tb.Context(), "CLUSTER", "KEYSLOT", key).Int()
 	check(tb, err, "ask for a key's slot")
 	return slot
 }
@@ -194,7 +199,7 @@ func (c *Cluster) move(tb testing.TB, from, to *Node, slots ...int) {
 func (c *Cluster) MoveSlotsAtOnce(tb testing.TB, from, to *Node, r SlotRange) {
 	tb.Helper()
 	ctx := tb.Context()
-	check(tb, from.ask(ctx, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", r.First, r.Last, "NODE", to.ID(tb)).Err(), "move slots at once")
+	check(tb, from.tell(ctx, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", r.First, r.Last, "NODE", to.ID(tb)).Err(), "move slots at once")
 	check(tb, c.nodes.await(ctx, "slots to arrive at "+to.Addr(), func(ctx context.Context) error {
 		slots, err := to.slots(ctx)
 		if err != nil {
@@ -222,7 +227,7 @@ func (m *Move) each(tb testing.TB, node *Node, command func(slot int) []any) []*
 func pipeline(tb testing.TB, node *Node, commands [][]any) []*redis.Cmd {
 	tb.Helper()
 	options := node.Options()
-	options.ReadTimeout = settleTimeout
+	options.DialTimeout, options.ReadTimeout = settleTimeout, settleTimeout
 	rdb := redis.NewClient(options)
 	defer rdb.Close()
 	pipe := rdb.Pipeline()

@@ -130,8 +130,10 @@ func (n *Node) IsMaster(tb testing.TB) bool {
 	return n.role(tb.Context()) == "master"
 }
 
-func (n *Node) role(ctx context.Context) string {
-	reply, err := n.ask(ctx, "ROLE").Slice()
+func (n *Node) role(ctx context.Context) string { return roleIn(n.ask(ctx, "ROLE")) }
+
+func roleIn(cmd *redis.Cmd) string {
+	reply, err := cmd.Slice()
 	if err != nil || len(reply) == 0 {
 		return ""
 	}
@@ -142,6 +144,10 @@ func (n *Node) role(ctx context.Context) string {
 // info returns one field of INFO replication, "" when the node does not answer.
 func (n *Node) info(ctx context.Context, field string) string {
 	text, _ := n.ask(ctx, "INFO", "replication").Text()
+	return fieldIn(text, field)
+}
+
+func fieldIn(text, field string) string {
 	for line := range strings.Lines(text) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && name == field {
 			return value
@@ -154,10 +160,20 @@ func (n *Node) answers(ctx context.Context) error { return n.ask(ctx, "PING").Er
 
 // ask sends one command on a connection of its own and does not wait long for a node that may be dead or frozen.
 func (n *Node) ask(ctx context.Context, args ...any) *redis.Cmd {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	return n.askWithin(ctx, answerTimeout, args)
+}
+
+// tell is ask for a node that runs: where the machine is busy its answer takes a while, and is needed.
+func (n *Node) tell(ctx context.Context, args ...any) *redis.Cmd {
+	return n.askWithin(ctx, settleTimeout, args)
+}
+
+func (n *Node) askWithin(ctx context.Context, timeout time.Duration, args []any) *redis.Cmd {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	options := n.Options()
 	options.MaxRetries, options.PoolSize, options.ContextTimeoutEnabled = -1, 1, true
+	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = timeout, timeout, timeout
 	rdb := redis.NewClient(options)
 	defer rdb.Close()
 	return rdb.Do(ctx, args...)

@@ -35,8 +35,8 @@ func (n *Node) LoseReplication(tb testing.TB) {
 			return nil
 		}), "replicate what was written so far")
 	}
-	check(tb, n.ask(ctx, "ACL", "SETUSER", replicationUser, "off").Err(), "refuse new connections of replicas")
-	check(tb, n.ask(ctx, "CLIENT", "KILL", "TYPE", "replica").Err(), "cut the connections of replicas")
+	check(tb, n.tell(ctx, "ACL", "SETUSER", replicationUser, "off").Err(), "refuse new connections of replicas")
+	check(tb, n.tell(ctx, "CLIENT", "KILL", "TYPE", "replica").Err(), "cut the connections of replicas")
 	check(tb, n.owner.await(ctx, "the replicas to be cut off", func(ctx context.Context) error {
 		if left := n.info(ctx, "connected_slaves"); left != "0" {
 			return fmt.Errorf("still connected: %q", left)
@@ -48,7 +48,7 @@ func (n *Node) LoseReplication(tb testing.TB) {
 // RestoreReplication ends what LoseReplication began and waits until the replicas have everything.
 func (n *Node) RestoreReplication(tb testing.TB) {
 	tb.Helper()
-	check(tb, n.ask(tb.Context(), "ACL", "SETUSER", replicationUser, "on").Err(), "accept connections of replicas")
+	check(tb, n.tell(tb.Context(), "ACL", "SETUSER", replicationUser, "on").Err(), "accept connections of replicas")
 	check(tb, n.owner.await(tb.Context(), "the replicas", func(ctx context.Context) error {
 		if len(n.owner.replicasOf(ctx, n)) == 0 {
 			return errors.New("none is connected")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,8 +39,10 @@ func NewSentinel(tb testing.TB, options ...Option) *Sentinel {
 		check(tb, set.tls.generate(tb.TempDir()), "make certificates")
 	}
 	s, err := startSentinel(tb.Context(), set)
-	check(tb, err, "start Sentinels and servers of "+set.kind.image)
+	check(tb, err, "start servers of "+set.kind.image)
 	s.nodes.cleanup(tb)
+	check(tb, s.nodes.await(tb.Context(), "the replicas", s.replicated), "replicate")
+	s.watch(tb)
 	check(tb, s.nodes.await(tb.Context(), "the Sentinels", s.complete), "start Sentinels")
 	return s
 }
@@ -50,7 +53,7 @@ func (s *Sentinel) Addrs() []string { return addrs(s.sentinels) }
 // MasterName returns the name under which the Sentinels know the master.
 func (s *Sentinel) MasterName() string { return masterName }
 
-// Nodes returns the servers that keep data.
+// Nodes returns the servers that keep data. The first was the master at the start.
 func (s *Sentinel) Nodes() []*Node { return s.data }
 
 // Sentinels returns the Sentinels.
@@ -78,13 +81,16 @@ func (s *Sentinel) Client(tb testing.TB) *redis.Client {
 // Master returns the server that the Sentinels name as the master. It may be dead.
 func (s *Sentinel) Master(tb testing.TB) *Node {
 	tb.Helper()
-	for _, sentinel := range s.sentinels {
-		if node := s.namedBy(tb.Context(), sentinel); node != nil {
-			return node
+	var master *Node
+	check(tb, s.nodes.await(tb.Context(), "the Sentinels", func(ctx context.Context) error {
+		for _, sentinel := range s.sentinels {
+			if master = s.namedBy(ctx, sentinel); master != nil {
+				return nil
+			}
 		}
-	}
-	tb.Fatal("no Sentinel names a master")
-	return nil
+		return errors.New("none names a master")
+	}), "find the master")
+	return master
 }
 
 // Replicas returns all servers that keep data but master.
@@ -154,7 +160,29 @@ func (s *Sentinel) namedBy(ctx context.Context, sentinel *Node) *Node {
 	return nil
 }
 
-// complete reports whether all Sentinels could fail over now, and none is about to: a master that is slow to start looks dead to them.
+// watch starts the Sentinels. One that tries to reach a server before that listens tries again after a second, and by then has taken it
+// for dead and begun a failover.
+func (s *Sentinel) watch(tb testing.TB) {
+	tb.Helper()
+	var script strings.Builder
+	for _, sentinel := range s.sentinels {
+		fmt.Fprintf(&script, "sh %s/run; ", sentinel.Dir())
+	}
+	s.nodes.Exec(tb, "sh", "-c", script.String())
+	for _, sentinel := range s.sentinels {
+		sentinel.running = true
+	}
+}
+
+// replicated reports whether all replicas are connected.
+func (s *Sentinel) replicated(ctx context.Context) error {
+	if connected := s.nodes.replicasOf(ctx, s.data[0]); len(connected) != s.nodes.replicas {
+		return fmt.Errorf("%d of %d replicas are connected", len(connected), s.nodes.replicas)
+	}
+	return nil
+}
+
+// complete reports whether all Sentinels could fail over now, and none is about to.
 func (s *Sentinel) complete(ctx context.Context) error {
 	master := s.namedBy(ctx, s.sentinels[0])
 	if master == nil {
@@ -185,6 +213,7 @@ func (n *Node) flags(ctx context.Context) string {
 	return flags
 }
 
+// startSentinel starts the servers; the Sentinels are only prepared.
 func startSentinel(ctx context.Context, set settings) (*Sentinel, error) {
 	data := 1 + set.replicas
 	ids := make([]string, sentinelCount)
@@ -193,7 +222,7 @@ func startSentinel(ctx context.Context, set settings) (*Sentinel, error) {
 		_, _ = rand.Read(id[:]) // never fails
 		ids[i] = hex.EncodeToString(id[:])
 	}
-	all, err := startNodes(ctx, set, data+sentinelCount, 0, func(ports []int, i int) nodeConfig {
+	all, err := startNodes(ctx, set, data+sentinelCount, sentinelCount, func(ports []int, i int) nodeConfig {
 		if i < data {
 			return nodeConfig{lines: set.replicaLines(ports[0], ports[i])}
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -113,6 +114,12 @@ func (s spec) publish(e *engine, ports []int) (inside []string, bindings network
 	return inside, bindings, nil
 }
 
+// picked remembers every port that this process was ever given: while a server is down its port looks free, and has to be when it comes
+// back.
+//
+//nolint:gochecknoglobals // ports are the machine's, and tests run side by side
+var picked sync.Map
+
 // freePorts picks free ports below the range that the system gives to outgoing connections: those of the clients under test, which
 // keep trying while a server is away, must not take one (nor connect to themselves on it).
 func freePorts(ctx context.Context, n int) ([]int, error) {
@@ -122,8 +129,10 @@ func freePorts(ctx context.Context, n int) ([]int, error) {
 		port := 20000 + rand.IntN(12000) //nolint:gosec // nobody guesses ports here
 		l, err := lc.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
 		if err == nil {
-			defer l.Close() // all at the end: no port is picked twice
-			ports = append(ports, port)
+			_ = l.Close()
+			if _, before := picked.LoadOrStore(port, true); !before {
+				ports = append(ports, port)
+			}
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("find a free port: %w", ctx.Err())
