@@ -27,8 +27,8 @@ func (l *mysqlLog) covers(t *testing.T, position, gtids string) bool {
 	return covered
 }
 
-// wait lets time pass on the server.
-func (l *mysqlLog) wait(t *testing.T, seconds string) { t.Helper(); l.exec(t, "DO SLEEP("+seconds+")") }
+// wait lets more than two seconds pass: the server's clock counts in whole ones.
+func (l *mysqlLog) wait(t *testing.T) { t.Helper(); l.exec(t, "DO SLEEP(2.2)") }
 
 func TestBinlogKnowsItsServer(t *testing.T) {
 	t.Parallel()
@@ -94,15 +94,17 @@ func TestRewindReadsEverythingOfThatTimeAgain(t *testing.T) {
 	source := l.source(t)
 	l.exec(t, "INSERT INTO users VALUES (1, 'old', NULL)", "FLUSH BINARY LOGS")
 	old := l.text(t, "SELECT @@global.gtid_executed")
-	l.wait(t, "1.1")
-	l.exec(t, "INSERT INTO users VALUES (2, 'a', NULL)", "FLUSH BINARY LOGS", "INSERT INTO users VALUES (3, 'a', NULL)")
-	l.wait(t, "2.2")
+	l.wait(t)
+	l.exec(t, "INSERT INTO users VALUES (2, 'a', NULL)", "FLUSH BINARY LOGS")
+	since := time.Now()
+	l.exec(t, "INSERT INTO users VALUES (3, 'a', NULL)")
+	l.wait(t)
 	l.exec(t, "FLUSH BINARY LOGS", "INSERT INTO users VALUES (4, 'a', NULL)")
-	l.wait(t, "2.2")
+	l.wait(t)
 	newest, err := source.Now(t.Context())
 	require.NoError(t, err)
 
-	rewound, err := source.Rewind(t.Context(), 3*time.Second, []string{newest})
+	rewound, err := source.Rewind(t.Context(), time.Since(since), []string{newest})
 	require.NoError(t, err)
 	assert.True(t, l.covers(t, rewound, old), "it does not begin at the log's beginning")
 	l.sink.remember(rewound)
@@ -120,7 +122,7 @@ func TestRewindIsNeverNewerThanWhatIsStored(t *testing.T) {
 	older, err := source.Now(t.Context())
 	require.NoError(t, err)
 	l.exec(t, "INSERT INTO users VALUES (1, 'a', NULL)", "FLUSH BINARY LOGS", "INSERT INTO users VALUES (2, 'a', NULL)")
-	l.wait(t, "2.2")
+	l.wait(t)
 	newer, err := source.Now(t.Context())
 	require.NoError(t, err)
 

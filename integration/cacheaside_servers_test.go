@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -222,7 +223,17 @@ func cacheDeletedDuringTheRefresh(t *testing.T, w cacheWorld) {
 
 func cacheWaits(t *testing.T, w cacheWorld) {
 	t.Helper()
-	a, b := w.hourly()
+	_, b := w.hourly()
+	options := *w.rdb.Options()
+	options.ContextTimeoutEnabled = true // or the Client would use a copy, which has no hooks
+	rdb := redis.NewClient(&options)
+	t.Cleanup(func() { assert.NoError(t, rdb.Close()) })
+	looks := answered{w.key, make(chan struct{}, 1000)}
+	rdb.AddHook(looks)
+	waiting, err := cacheaside.New(rdb, cacheaside.Options{Observer: w.events})
+	require.NoError(t, err)
+	t.Cleanup(waiting.Close)
+	a := cacheaside.For[string](waiting, cacheaside.Policy{TTL: time.Hour})
 	loading, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	ctx := t.Context()
 	go func() {
@@ -231,19 +242,57 @@ func cacheWaits(t *testing.T, w cacheWorld) {
 		assert.NoError(t, err)
 	}()
 	<-loading
-	time.AfterFunc(20*time.Millisecond, func() { close(goOn) }) // a looks a few times
+	go func() {
+		defer close(goOn)
+		for range 3 { // a has found out that somebody loads, and looks whether that is over
+			<-looks.more
+		}
+	}()
 	assert.Equal(t, "1", cacheGet(t, a, w.key, returns("2")))
 	assert.Equal(t, []cacheaside.EventKind{cacheaside.EventWaited}, w.events.all())
 	<-done
 }
 
+// answered is a hook that tells of every answer about a key.
+type answered struct {
+	key  string
+	more chan struct{}
+}
+
+// DialHook is part of redis.Hook.
+func (answered) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook is part of redis.Hook.
+func (a answered) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		defer a.saw(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+// ProcessPipelineHook is part of redis.Hook.
+func (a answered) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		defer a.saw(cmds...)
+		return next(ctx, cmds)
+	}
+}
+
+func (a answered) saw(cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		if slices.Contains(cmd.Args(), any(a.key)) {
+			a.more <- struct{}{}
+		}
+	}
+}
+
 func cacheRenewal(t *testing.T, w cacheWorld) {
 	t.Helper()
-	c, err := cacheaside.New(w.rdb, cacheaside.Options{Lease: time.Second})
+	c, err := cacheaside.New(w.rdb, cacheaside.Options{Lease: 2 * time.Second})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	v := cacheaside.For[string](c, cacheaside.Policy{TTL: time.Hour})
-	slow := func(context.Context) (string, error) { time.Sleep(2500 * time.Millisecond); return "slow", nil }
+	slow := func(context.Context) (string, error) { time.Sleep(3 * time.Second); return "slow", nil }
 	assert.Equal(t, "slow", cacheGet(t, v, w.key, slow))
 	assert.Equal(t, "slow", cacheGet(t, v, w.key, returns("it was not filled")), "the lease was renewed")
 	require.NoError(t, c.Delete(t.Context(), w.key))

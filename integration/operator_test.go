@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -45,7 +46,9 @@ func withToken(c *mysqlCache) string {
 // command runs the program to its end and returns what it printed.
 func (o *operated) command(args ...string) (code int, out, errs string) {
 	o.t.Helper()
-	cmd := exec.CommandContext(o.t.Context(), theBinary(o.t), append(args, "--config="+o.file)...)
+	ctx, cancel := context.WithTimeout(o.t.Context(), 2*time.Minute) // some wait for the daemon
+	defer cancel()
+	cmd := exec.CommandContext(ctx, theBinary(o.t), append(args, "--config="+o.file)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	_ = cmd.Run()

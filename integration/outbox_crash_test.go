@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -14,12 +15,13 @@ import (
 // Anomaly 50: the relay has seen transactions whose WAL was not flushed, Postgres crashes, and their ids are given out again.
 func TestOutboxSurvivesTransactionIDsThatAreGivenOutAgain(t *testing.T) {
 	t.Parallel()
-	// Nobody flushes WAL but the relay, and it waits for a second.
+	// Nobody flushes WAL but the relay, when it looks again and a position has waited for a second.
 	server := servers.NewPostgres(t, "-c", "synchronous_commit=off", "-c", "wal_writer_delay=10s", "-c", "wal_writer_flush_after=1GB",
 		"-c", "autovacuum=off", "-c", "checkpoint_timeout=1h")
 	db := newOutboxDB(t, server)
-	db.ready(t)
+	stop := db.ready(t)
 	db.sink.settle(t, db.conn) // which needs the relay to force a flush
+	_ = stop()
 	_, err := db.conn.Exec(t.Context(), "CHECKPOINT")
 	require.NoError(t, err)
 	remembered := db.sink.position()
@@ -33,6 +35,9 @@ func TestOutboxSurvivesTransactionIDsThatAreGivenOutAgain(t *testing.T) {
 	var snapshot string
 	require.NoError(t, db.conn.QueryRow(t.Context(), "SELECT pg_current_snapshot()").Scan(&snapshot))
 	naive := outboxWith(t, remembered, map[string]any{"snapshot": snapshot})
+	slow := db.config()
+	slow.Poll = 4 * time.Second // it looks once before the crash, and not again
+	runOutbox(t, slow)
 	db.sink.await(t, "they are delivered before they are on disk", func() bool { return db.sink.has(before...) })
 	server.Kill(t)
 	db.events.await(t, invalidation.Waiting, 0)

@@ -172,7 +172,7 @@ func TestOutboxLagCountsTheRowsThatWait(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, outbox.Lag{}, lag)
 	db.enqueue(t, "k:held")
-	<-held
+	received(t, held)
 	for range 3 {
 		db.enqueue(t, "k:1", "k:2")
 	}

@@ -76,6 +76,17 @@ func (e *events) await(t *testing.T, kind invalidation.Kind, n int) {
 	}
 }
 
+// received is <-c, for no longer than a test waits for anything.
+func received[T any](t *testing.T, c <-chan T) (value T) {
+	t.Helper()
+	select {
+	case value = <-c:
+	case <-time.After(outboxPatience):
+		t.Fatalf("nothing came within %v", outboxPatience)
+	}
+	return value
+}
+
 // newSink returns a sink that runs until the test ends.
 func newSink(t *testing.T, addr, source string, observer invalidation.Observer) *redissink.Sink {
 	t.Helper()
