@@ -13,25 +13,33 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// closedPort returns an address where nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
-}
+// nowhere is an address where nothing listens. A port that was free a moment ago may be another test's by now.
+const nowhere = "127.0.0.1:1"
 
 // unreachable is a configuration whose servers are all away.
 func unreachable(t *testing.T) Config {
 	t.Helper()
 	cfg, err := load("testdata/good/full.yaml")
 	require.NoError(t, err)
-	cfg.HTTP.Listen = closedPort(t)
-	cfg.Redis.Addrs = []string{closedPort(t)}
-	cfg.Sources[0].MySQL.Hosts = []string{closedPort(t)}
-	cfg.Sources[1].Postgres.Hosts = []string{closedPort(t)}
+	cfg.HTTP.Listen = nowhere
+	cfg.Redis.Addrs = []string{nowhere}
+	cfg.Sources[0].MySQL.Hosts = []string{nowhere}
+	cfg.Sources[1].Postgres.Hosts = []string{nowhere}
 	return cfg
+}
+
+// startLog is a log that tells where the daemon listens.
+type startLog struct {
+	strings.Builder
+
+	addr chan string
+}
+
+func (l *startLog) Write(line []byte) (int, error) {
+	if _, rest, started := strings.Cut(string(line), "msg=started http="); started {
+		l.addr <- strings.Fields(rest)[0]
+	}
+	return l.Builder.Write(line)
 }
 
 // page waits until the admin page has all of these texts.
@@ -56,12 +64,13 @@ func page(t *testing.T, url string, texts ...string) (status int) {
 func TestUnreachableServersDoNotEndTheDaemonAndAreNamed(t *testing.T) {
 	t.Parallel()
 	cfg := unreachable(t)
+	cfg.HTTP.Listen = "127.0.0.1:0"
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	var log strings.Builder
+	log := startLog{addr: make(chan string, 1)}
 	go func() { ended <- Run(ctx, cfg, Options{Logger: textLogger(&log, -4)}) }()
 
-	url := "http://" + cfg.HTTP.Listen
+	url := "http://" + <-log.addr
 	assert.Equal(t, 503, page(t, url+"/readyz", "shop: waiting: redis: ", "orders: waiting: redis: ", "connection refused"))
 	assert.Equal(t, 200, page(t, url+"/healthz", "ok"))
 	cancel()

@@ -109,7 +109,7 @@ func Test13AFillThatLandsLateIsRejected(t *testing.T) {
 	interleave := func(t *testing.T, w world, fill string) string {
 		t.Helper()
 		p := newProxy(t, w.redis.Addr(), containing("\r\neval")) // evalsha and eval
-		slow := newProcess(t, p.addr, Options{RedisTimeout: 200 * time.Millisecond})
+		slow := newProcess(t, p.addr, Options{RedisTimeout: time.Second})
 		slow.fill = newScript(fill)
 		require.NoError(t, w.other.ScriptLoad(t.Context(), fill).Err())
 		assert.Equal(t, "old", w.get(t, slow))

@@ -75,7 +75,7 @@ func Test8EveryFillHasANonceOfItsOwn(t *testing.T) {
 		w := setup(t)
 		rdb := connect(t, w.redis.Addr(), func(o *redis.Options) { o.ContextTimeoutEnabled = true }) // a copy would not have the hook
 		rdb.AddHook(oneToken(newLease()))
-		c, err := New(rdb, Options{})
+		c, err := New(rdb, Options{RedisTimeout: unhurried, DeleteTimeout: unhurried})
 		require.NoError(t, err)
 		t.Cleanup(c.Close)
 		a := process{Client: c, view: For[string](c, Policy{TTL: time.Hour})}

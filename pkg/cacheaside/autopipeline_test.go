@@ -120,7 +120,7 @@ func TestContextTimeoutEnabledKeepsTheHooksOfTheClient(t *testing.T) {
 			rdb := connect(t, miniredis.RunT(t).Addr(), func(o *redis.Options) { o.ContextTimeoutEnabled = enabled })
 			h := &pipelined{commands: map[string]int{}, inPipeline: map[string]int{}}
 			rdb.AddHook(h)
-			c, err := New(rdb, Options{})
+			c, err := New(rdb, Options{RedisTimeout: unhurried})
 			require.NoError(t, err)
 			t.Cleanup(c.Close)
 			_, err = For[string](c, Policy{}).Get(t.Context(), key, func(context.Context) (string, error) { return "value", nil })

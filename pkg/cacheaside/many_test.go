@@ -56,7 +56,7 @@ func TestGetManyLoadsWhatIsMissingInOneCall(t *testing.T) {
 	_, err := w.b.view.Get(t.Context(), "a", func(context.Context) (string, error) { return "cached a", nil })
 	require.NoError(t, err)
 	p := newProxy(t, w.redis.Addr(), func([]byte) bool { return false })
-	c, err := New(connect(t, p.addr), Options{})
+	c, err := New(connect(t, p.addr), Options{RedisTimeout: unhurried})
 	require.NoError(t, err)
 	for range 2 {
 		got, err := For[string](c, Policy{}).GetMany(t.Context(), []string{"a", "b", "c", "b", "none"}, r.load)

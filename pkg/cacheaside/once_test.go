@@ -14,7 +14,7 @@ import (
 
 func Test46ALateCopyOfALeaseDoesNotBringItBack(t *testing.T) {
 	t.Parallel()
-	const timeout = 200 * time.Millisecond
+	const timeout = 500 * time.Millisecond
 
 	t.Run("a client that sends the command again goes stale", func(t *testing.T) {
 		t.Parallel()
@@ -38,7 +38,7 @@ func Test46ALateCopyOfALeaseDoesNotBringItBack(t *testing.T) {
 		t.Parallel()
 		w := setup(t)
 		p := newProxy(t, w.redis.Addr(), firstOf(containing("\r\nnx\r\n")))
-		slow := newProcess(t, p.addr, Options{RedisTimeout: timeout})
+		slow := newProcess(t, p.addr, Options{RedisTimeout: timeout, MaxWait: defaultLease})
 		slow.once(stepFill, func() {
 			w.write(t)
 			p.deliver()
@@ -171,7 +171,7 @@ func TestALeaseWhoseReplyWasLostIsRecognized(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	p := newProxy(t, w.redis.Addr(), firstOf(containing("\r\nnx\r\n")))
-	slow := newProcess(t, p.addr, Options{RedisTimeout: 200 * time.Millisecond})
+	slow := newProcess(t, p.addr, Options{RedisTimeout: 500 * time.Millisecond, MaxWait: defaultLease})
 	n := 0
 	slow.hooks.before = func(_ context.Context, s step, _ string) {
 		if s != stepLease {

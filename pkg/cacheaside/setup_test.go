@@ -1,6 +1,7 @@
 package cacheaside
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"testing"
@@ -114,10 +115,14 @@ type process struct {
 	events *recorder
 }
 
+// unhurried is how long a test's Redis may take for an answer: on a machine that is busy the defaults are over before it has one.
+const unhurried = 10 * time.Second
+
 func newProcess(t *testing.T, addr string, o Options) process {
 	t.Helper()
 	p := process{events: newRecorder()}
 	o.Observer = p.events
+	o.RedisTimeout, o.DeleteTimeout = cmp.Or(o.RedisTimeout, unhurried), cmp.Or(o.DeleteTimeout, unhurried)
 	var err error
 	p.Client, err = New(connect(t, addr), o)
 	require.NoError(t, err)
