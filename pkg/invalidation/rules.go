@@ -59,8 +59,11 @@ func NewRules(specs []Rule) (*Rules, error) {
 func parseRule(path string, spec Rule) (*rule, []error) {
 	var errs []error
 	schema, table, ok := strings.Cut(spec.Table, ".")
-	if !ok || schema == "" || table == "" || strings.Contains(table, ".") {
+	switch {
+	case !ok || schema == "" || table == "" || strings.Contains(table, "."):
 		errs = append(errs, fmt.Errorf("%s.table: %q is not of the form schema.table", path, spec.Table))
+	case strings.ContainsAny(spec.Table, "`\""):
+		errs = append(errs, fmt.Errorf("%s.table: %s is in quotes: write the names as they are", path, spec.Table))
 	}
 	r := &rule{schema: schema, table: table}
 	if len(spec.Keys) == 0 {

@@ -89,6 +89,7 @@ func TestBadRulesAreNamedAllAtOnce(t *testing.T) {
 		{Table: "users", Keys: []string{"user:{id}"}},
 		{Table: "shop.users"},
 		{Table: "shop.users", Keys: []string{"{id}", "", "user:{id", "user:}", "user:{}"}},
+		{Table: "`shop`.`users`", Keys: []string{"user:{id}"}},
 	})
 	require.EqualError(t, err, `rules[0].table: "users" is not of the form schema.table
 rules[1].keys: is empty: name at least one key, such as "user:{id}"
@@ -96,7 +97,8 @@ rules[2].keys[0]: "{id}" has no literal text, so purging it would match every ke
 rules[2].keys[1]: "" is empty: write a key such as "user:{id}"
 rules[2].keys[2]: "user:{id" placeholder at offset 5 is not closed: add "}", or write "{{" for a brace
 rules[2].keys[3]: "user:}" "}" at offset 5 closes nothing: write "}}" for a brace
-rules[2].keys[4]: "user:{}" placeholder "{}" at offset 5 is not a column name: write one such as "{id}"`)
+rules[2].keys[4]: "user:{}" placeholder "{}" at offset 5 is not a column name: write one such as "{id}"
+rules[3].table: `+"`shop`.`users`"+` is in quotes: write the names as they are`)
 	_, err = NewRules(nil)
 	require.Error(t, err)
 }
