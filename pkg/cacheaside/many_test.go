@@ -154,11 +154,11 @@ func TestTheLeasesOfABatchGoOnTheWireOnce(t *testing.T) {
 			t.Parallel()
 			w, r := setup(t), newRows("a", "b")
 			p := cutOff(t, w.redis.Addr())
-			var rdb redis.UniversalClient = connect(t, p.addr, func(o *redis.Options) { o.ReadTimeout = 100 * time.Millisecond })
+			var rdb redis.UniversalClient = connect(t, p.addr, func(o *redis.Options) { o.ReadTimeout = 300 * time.Millisecond })
 			if cluster {
-				rdb = clusterOf(t, p.addr, 100*time.Millisecond)
+				rdb = clusterOf(t, p.addr, 300*time.Millisecond)
 			}
-			c, err := New(rdb, Options{RedisTimeout: time.Second})
+			c, err := New(rdb, Options{RedisTimeout: 3 * time.Second})
 			require.NoError(t, err)
 			got, err := For[string](c, Policy{}).GetMany(t.Context(), []string{"a", "b"}, r.load)
 			require.NoError(t, err)

@@ -115,7 +115,7 @@ func cutOff(t *testing.T, server string) *proxy {
 
 func TestALeaseGoesOnTheWireOnceWhateverTheClient(t *testing.T) {
 	t.Parallel()
-	const timeout = 100 * time.Millisecond // of one attempt of the client
+	const timeout = 300 * time.Millisecond // of one attempt of the client
 	clients := map[string]func(t *testing.T, addr string) redis.UniversalClient{
 		"single": func(t *testing.T, addr string) redis.UniversalClient {
 			t.Helper()
@@ -153,7 +153,7 @@ func TestALeaseGoesOnTheWireOnceWhateverTheClient(t *testing.T) {
 					store(w.redis)
 					p := cutOff(t, w.redis.Addr())
 					events := newRecorder()
-					c, err := New(connectTo(t, p.addr), Options{RedisTimeout: 10 * timeout, Observer: events})
+					c, err := New(connectTo(t, p.addr), Options{RedisTimeout: 10 * timeout, MaxWait: 4 * timeout, Observer: events})
 					require.NoError(t, err)
 					v, err := For[string](c, Policy{}).Get(t.Context(), key, w.db.load)
 					require.NoError(t, err)
