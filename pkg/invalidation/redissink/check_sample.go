@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
+
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
 const (
@@ -99,7 +101,7 @@ func (c *checks) compare(ctx context.Context, servers []*checkedServer, keys []s
 func (c *checks) fit(key string) (pattern, stray string) {
 	best := []int{-1}
 	for _, p := range c.patterns {
-		if !matches(p, key) {
+		if !invalidation.MatchGlob(p, key) {
 			continue
 		}
 		odd, certain := "", 1

@@ -1,8 +1,8 @@
-package redissink
+package invalidation
 
-// matches reports whether a key matches a glob as Redis reads it: *, ?, [a-z],
+// MatchGlob reports whether a key matches a glob as Redis reads it: *, ?, [a-z],
 // [^a] and \ in front of what is meant literally.
-func matches(pattern, key string) bool {
+func MatchGlob(pattern, key string) bool {
 	var star, mark int // where the last * is, and the key behind what it has taken
 	hasStar := false
 	p, k := 0, 0
