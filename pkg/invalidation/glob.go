@@ -1,5 +1,7 @@
 package invalidation
 
+import "strings"
+
 // MatchGlob reports whether a key matches a glob as Redis reads it: *, ?, [a-z],
 // [^a] and \ in front of what is meant literally.
 func MatchGlob(pattern, key string) bool {
@@ -26,6 +28,28 @@ func MatchGlob(pattern, key string) bool {
 		p++
 	}
 	return p == len(pattern)
+}
+
+// KeyLike returns a key that matches a glob.
+func KeyLike(pattern string) string {
+	var key strings.Builder
+	for pattern != "" {
+		if pattern[0] == '*' {
+			key.WriteString("check")
+			pattern = pattern[1:]
+			continue
+		}
+		width := 0
+		for i := range 256 {
+			var ok bool
+			if width, ok = matchOne(pattern, byte('0'+i)); ok {
+				key.WriteByte(byte('0' + i))
+				break
+			}
+		}
+		pattern = pattern[width:]
+	}
+	return key.String()
 }
 
 // matchOne matches one byte with the beginning of a pattern that is no *, and

@@ -42,3 +42,17 @@ func TestGlobsMatchAsRedisMatchesThem(t *testing.T) {
 		}
 	})
 }
+
+func TestAGlobMatchesTheKeyThatIsLikeIt(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []string{"user:*", "a?b", "x[ab]*", "x[^0-9]", `a\*b`, "*:user"} {
+		assert.True(t, MatchGlob(pattern, KeyLike(pattern)), "%q %q", pattern, KeyLike(pattern))
+	}
+	assert.Equal(t, "x", KeyLike("x[]"), "nothing matches")
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := EscapeGlob(rapid.String().Draw(t, "front")) + "*" + EscapeGlob(rapid.String().Draw(t, "back"))
+		if !MatchGlob(pattern, KeyLike(pattern)) {
+			t.Fatalf("the key like %q does not match it", pattern)
+		}
+	})
+}

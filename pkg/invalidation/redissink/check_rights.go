@@ -6,6 +6,8 @@ import (
 	_ "embed"
 	"encoding/json"
 	"strings"
+
+	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
 //go:embed check_rights.lua
@@ -73,31 +75,9 @@ func (c *checks) needed() []right {
 			right{"+cluster|nodes", []string{"CLUSTER", "NODES"}, "nothing can be purged, because slots may be on the move"})
 	}
 	for _, pattern := range c.patterns {
-		all = append(all, right{"+unlink ~" + pattern, []string{"UNLINK", keyLike(pattern)}, "what matches " + pattern + " can not be deleted"})
+		all = append(all, right{"+unlink ~" + pattern, []string{"UNLINK", invalidation.KeyLike(pattern)}, "what matches " + pattern + " can not be deleted"})
 	}
 	return all
-}
-
-// keyLike returns a key that a pattern matches.
-func keyLike(pattern string) string {
-	var key strings.Builder
-	for pattern != "" {
-		if pattern[0] == '*' {
-			key.WriteString("check")
-			pattern = pattern[1:]
-			continue
-		}
-		width := 0
-		for i := range 256 {
-			var ok bool
-			if width, ok = matchOne(pattern, byte('0'+i)); ok {
-				key.WriteByte(byte('0' + i))
-				break
-			}
-		}
-		pattern = pattern[width:]
-	}
-	return key.String()
 }
 
 // grant is the statement that gives the configured user rights.

@@ -4,24 +4,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"pgregory.net/rapid"
-
-	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
-
-func TestTheProbeOfAPatternMatchesIt(t *testing.T) {
-	t.Parallel()
-	for _, pattern := range []string{"user:*", "a?b", "x[ab]*", "x[^0-9]", `a\*b`, "*:user"} {
-		assert.True(t, invalidation.MatchGlob(pattern, keyLike(pattern)), "%q %q", pattern, keyLike(pattern))
-	}
-	assert.Equal(t, "x", keyLike("x[]"), "nothing matches")
-	rapid.Check(t, func(t *rapid.T) {
-		pattern := invalidation.EscapeGlob(rapid.String().Draw(t, "front")) + "*" + invalidation.EscapeGlob(rapid.String().Draw(t, "back"))
-		if !invalidation.MatchGlob(pattern, keyLike(pattern)) {
-			t.Fatalf("the probe of %q does not match", pattern)
-		}
-	})
-}
 
 func TestAKeyCountsForThePatternThatFitsItBest(t *testing.T) {
 	t.Parallel()
