@@ -160,7 +160,7 @@ func TestARefusedReloadChangesNothing(t *testing.T) {
 		change []string
 		says   []string
 	}{
-		"mistakes":         {[]string{"order:*", "*", "user: relay", "usr: relay"}, []string{"no literal text", `unknown field "usr"`}},
+		"mistakes":         {[]string{"order:*", "*", "user: relay", "usr: relay"}, []string{"does not begin with literal text", `unknown field "usr"`}},
 		"a missing file":   {[]string{"password: hunter2-redis", "password_file: /none"}, []string{"redis.password_file: can not be read"}},
 		"another address":  {[]string{"127.0.0.1:9", "127.0.0.1:10"}, []string{"http.listen: can not change from 127.0.0.1:9 to 127.0.0.1:10 while the daemon runs: restart it"}},
 		"another socket":   {[]string{"http: {", "http: { socket: /tmp/x,"}, []string{"http.socket: can not change"}},

@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -170,7 +171,7 @@ func FuzzTemplate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		parsed, err := parseTemplate(text)
-		if err == nil && CheckPattern(parsed.pattern()) != nil {
+		if err == nil && strings.Trim(parsed.pattern(), "*?") == "" {
 			t.Fatalf("%q gives the pattern %q", text, parsed.pattern())
 		}
 	})

@@ -108,15 +108,3 @@ func EscapeGlob(text string) string {
 	}
 	return b.String()
 }
-
-// CheckPattern returns an error for a glob that has no literal text, as it
-// would match every key of the cache.
-func CheckPattern(glob string) error {
-	if glob == "" {
-		return errors.New("is empty: write a glob such as \"user:*\"")
-	}
-	if strings.Trim(glob, "*?") == "" {
-		return errNoLiteral
-	}
-	return nil
-}

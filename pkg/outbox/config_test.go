@@ -16,7 +16,7 @@ func TestConfigurationMistakesComeAllAtOnce(t *testing.T) {
 	_, err := NewPostgres(PostgresConfig{Hosts: []string{"localhost", "h:5432", "h:99999"}, Purge: []string{"*"}, OnLost: "weep", Poll: -1, Retention: -1})
 	require.EqualError(t, err, `sink: is nil
 on_lost_position: "weep" is neither "purge" nor "fail"
-purge[0]: "*" has no literal text, so purging it would match every key: put a prefix in front, such as "user:"
+purge[0]: "*" does not begin with literal text, so it could match every key: put a prefix in front, such as "user:"
 poll: -1ns is negative
 retention: -1ns is negative
 hosts[0]: "localhost" is not host:port, such as "127.0.0.1:5432"
