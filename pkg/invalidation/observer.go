@@ -48,7 +48,7 @@ const (
 	// is about to begin on a cache of Count keys; has deleted Count keys
 	// after looking at Scanned; has deleted Count keys in all, but for those
 	// that Err tells of. A purge that has to begin again says PurgeStarted
-	// again.
+	// again. ByHand: no position waits for it.
 	PurgeStarted
 	PurgeProgress
 	PurgeDone
@@ -87,6 +87,6 @@ type Event struct {
 	Coalesced, Found, Scanned int
 	Took                      time.Duration
 	At, Oldest                time.Time
-	Idle                      bool
+	Idle, ByHand              bool
 	Err                       error
 }

@@ -1,6 +1,7 @@
 package redissink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ type chunk struct {
 	moved      []string // to be sent elsewhere
 	why        error    // why some of them are, where that is no news of the layout
 	perCommand int
+	parks      bool  // what is refused for good is remembered
+	refusal    error // why some were, the first time
 }
 
 // unlink is one command of a pipeline.
@@ -70,11 +73,11 @@ func (c *chunk) commands() []unlink {
 	return commands
 }
 
-// read reads every reply. What was refused for good is parked.
+// read reads every reply. What was refused for good is left, or parked.
 func (c *chunk) read(ctx context.Context, commands []unlink) error {
 	c.left = nil
 	var refused []string
-	var refusal, failed error
+	var failed error
 	asked := map[string][]string{} // by address
 	for _, cmd := range commands {
 		n, err := cmd.reply.Result()
@@ -88,7 +91,7 @@ func (c *chunk) read(ctx context.Context, commands []unlink) error {
 			c.sink.topology.hint(redirect(err, "MOVED "))
 			c.moved, c.why = append(c.moved, cmd.keys...), fmt.Errorf("delete: %w", err)
 		case isRefused(err) && len(cmd.keys) == 1:
-			refused, refusal = append(refused, cmd.keys...), err
+			refused, c.refusal = append(refused, cmd.keys...), cmp.Or(c.refusal, err)
 		case isRefused(err):
 			c.perCommand, failed = 1, errAgain // which one is it?
 			c.left = append(c.left, cmd.keys...)
@@ -108,13 +111,13 @@ func (c *chunk) read(ctx context.Context, commands []unlink) error {
 			c.moved, c.why = append(c.moved, keys...), fmt.Errorf("delete at %s, where their slot is on its way to: %w", addr, err)
 		}
 	}
-	if len(refused) > 0 {
-		if err := c.sink.park(ctx, c.shard, refused, refusal); err != nil {
+	if len(refused) > 0 && c.parks {
+		if err := c.sink.park(ctx, c.shard, refused, c.refusal); err != nil {
 			c.left = append(c.left, refused...)
 			return err
 		}
-		c.found.leave(refused)
 	}
+	c.found.leave(refused)
 	return failed
 }
 

@@ -136,7 +136,7 @@ func (s *Sink) route(keys []string, found *tally) (parts []part, lost []string) 
 // returns those that another master has by now, and why.
 func (s *Sink) deletePart(ctx context.Context, p part, found *tally) (moved []string, why, err error) {
 	for first := true; first || len(p.keys) > 0; first = false {
-		c := &chunk{sink: s, shard: p.shard, found: found, left: p.keys[:min(len(p.keys), keysPerPipeline)], perCommand: s.perCommand()}
+		c := &chunk{sink: s, shard: p.shard, found: found, left: p.keys[:min(len(p.keys), keysPerPipeline)], perCommand: s.perCommand(), parks: true}
 		p.keys = p.keys[len(c.left):]
 		err := s.persist(ctx, p.shard, "delete", func() error { return c.send(ctx) })
 		moved, why = append(moved, c.moved...), cmp.Or(c.why, why)

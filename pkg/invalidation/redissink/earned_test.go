@@ -29,14 +29,32 @@ func TestPositionsWaitForThePurgesBeforeThem(t *testing.T) {
 func TestTheSamePurgeIsWaitingAtMostOnce(t *testing.T) {
 	t.Parallel()
 	p := newPurger(nil)
-	first := p.request([]string{"a:*", "b:*"})
-	assert.Equal(t, first, p.request([]string{"a:*", "b:*"}))
+	first := p.request([]string{"a:*", "b:*"}, false)
+	assert.Equal(t, first, p.request([]string{"a:*", "b:*"}, false))
 	running, _, end := p.next(t.Context())
 	assert.Same(t, first[0], running)
-	second := p.request([]string{"a:*"})
+	second := p.request([]string{"a:*"}, false)
 	assert.NotSame(t, first[0], second[0], "what it has passed may match again")
-	assert.Equal(t, second, p.request([]string{"a:*"}))
+	assert.Equal(t, second, p.request([]string{"a:*"}, false))
 	end()
 	assert.False(t, second[0].done.Load())
 	assert.Len(t, p.queue, 2)
+}
+
+// Where a position waits for it as well, what it can not delete is parked.
+func TestAPurgeByHandThatASourceNeedsTooIsTheSources(t *testing.T) {
+	t.Parallel()
+	p := newPurger(nil)
+	byHand := p.request([]string{"a:*"}, true)
+	assert.True(t, byHand[0].byHand)
+	_, _, end := p.next(t.Context())
+	assert.NotSame(t, byHand[0], p.request([]string{"a:*"}, false)[0])
+	assert.True(t, byHand[0].byHand, "what runs stays what it is")
+	end()
+
+	waiting := p.request([]string{"b:*"}, true)
+	assert.Equal(t, waiting, p.request([]string{"b:*"}, false))
+	assert.False(t, waiting[0].byHand)
+	assert.Equal(t, waiting, p.request([]string{"b:*"}, true))
+	assert.False(t, waiting[0].byHand)
 }

@@ -130,12 +130,7 @@ func (s *Sink) Unpark(ctx context.Context, keys ...string) (deleted int, err err
 	}
 	left := 0
 	err = s.eachParked(ctx, func(hash string, entries map[string]string) error {
-		var some []string
-		for key := range entries {
-			if len(keys) == 0 || slices.Contains(keys, key) {
-				some = append(some, key)
-			}
-		}
+		some := chosen(entries, keys)
 		refused := &tally{group: s.cfg.Group, counts: map[string]*count{}}
 		if err := s.delete(ctx, some, refused); err != nil {
 			return s.stop(err)
@@ -152,4 +147,36 @@ func (s *Sink) Unpark(ctx context.Context, keys ...string) (deleted int, err err
 		s.observe(invalidation.Event{Kind: invalidation.Parked, Part: invalidation.PartCache, Count: left})
 	}
 	return deleted, err
+}
+
+// Forget drops parked keys, all where none is named, and returns how many those
+// are. They are not deleted, and nothing remembers any more that they may be
+// stale. It works while Apply waits because too many are parked.
+func (s *Sink) Forget(ctx context.Context, keys ...string) (forgotten int, err error) {
+	left := 0
+	err = s.eachParked(ctx, func(hash string, entries map[string]string) error {
+		some := chosen(entries, keys)
+		left += len(entries) - len(some)
+		if len(some) == 0 {
+			return nil
+		}
+		gone, err := s.lease.client.HDel(ctx, hash, some...).Result()
+		forgotten += int(gone)
+		return err
+	})
+	if err == nil && forgotten > 0 {
+		s.observe(invalidation.Event{Kind: invalidation.Parked, Part: invalidation.PartCache, Count: left})
+	}
+	return forgotten, err
+}
+
+// chosen returns which of the parked keys are named, all where none is.
+func chosen(entries map[string]string, keys []string) []string {
+	var some []string
+	for key := range entries {
+		if len(keys) == 0 || slices.Contains(keys, key) {
+			some = append(some, key)
+		}
+	}
+	return some
 }

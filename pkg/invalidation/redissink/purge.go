@@ -49,17 +49,34 @@ func (s *Sink) untilPositions(ctx context.Context) error {
 
 // pass is one look at all keys.
 type pass struct {
-	pattern          string
+	*purge
+
 	scanned, deleted int
-	refused          int      // keys that were parked
+	refused          int      // keys that Redis refuses to delete
+	refusal          error    // why, for the first of them
 	moved            bool     // some keys were on their way to another master
 	without          []string // masters that are left behind
+}
+
+// event returns an event of the purge.
+func (p *purge) event(kind invalidation.Kind) invalidation.Event {
+	return invalidation.Event{Kind: kind, Part: invalidation.PartCache, Text: p.pattern, ByHand: p.byHand}
+}
+
+// progress says how far the pass is.
+func (s *Sink) progress(p *pass) {
+	e := p.event(invalidation.PurgeProgress)
+	e.Count, e.Scanned = p.deleted, p.scanned
+	s.observe(e)
 }
 
 // left says what a purge did not delete; nil: it deleted everything.
 func (p *pass) left() error {
 	var left []error
-	if p.refused > 0 {
+	switch {
+	case p.refused > 0 && p.byHand:
+		left = append(left, fmt.Errorf("%d keys were refused and stay: let the daemon's user delete them, and purge again: %w", p.refused, p.refusal))
+	case p.refused > 0:
 		left = append(left, fmt.Errorf("%d keys were refused, and parked", p.refused))
 	}
 	if len(p.without) > 0 {
@@ -71,11 +88,11 @@ func (p *pass) left() error {
 // purge deletes every key that matches the pattern, but for the daemon's own.
 // A scan can not go on elsewhere, nor on a new connection, which may lead to
 // another server: it begins again at cursor 0, on all masters.
-func (s *Sink) purge(ctx context.Context, pattern string) error {
+func (s *Sink) purge(ctx context.Context, one *purge) error {
 	var before []string // slots on the move during the last pass
 	deleted, scanned := 0, 0
 	for again := false; ; again = true {
-		p := &pass{pattern: pattern}
+		p := &pass{purge: one}
 		moving, err := s.purgeOnce(ctx, p)
 		deleted, scanned = deleted+p.deleted, scanned+p.scanned
 		switch {
@@ -93,9 +110,9 @@ func (s *Sink) purge(ctx context.Context, pattern string) error {
 		// A key moves from a slot's owner to the next only, so that the
 		// second of two passes finds what moved behind the first one's back.
 		if len(moving) == 0 || again && slices.Equal(moving, before) {
-			s.observe(invalidation.Event{
-				Kind: invalidation.PurgeDone, Part: invalidation.PartCache, Text: pattern, Count: deleted, Scanned: scanned, Err: p.left(),
-			})
+			e := one.event(invalidation.PurgeDone)
+			e.Count, e.Scanned, e.Err = deleted, scanned, p.left()
+			s.observe(e)
 			return nil
 		}
 		before = moving
@@ -112,7 +129,9 @@ func (s *Sink) purgeOnce(ctx context.Context, p *pass) (moving []string, err err
 	if err != nil {
 		return nil, err
 	}
-	s.observe(invalidation.Event{Kind: invalidation.PurgeStarted, Part: invalidation.PartCache, Text: p.pattern, Count: found.size})
+	begun := p.event(invalidation.PurgeStarted)
+	begun.Count = found.size
+	s.observe(begun)
 	for i, sh := range shards {
 		if err := s.scan(ctx, sh, found.on[i], p); err != nil {
 			return nil, err
@@ -169,7 +188,7 @@ func (s *Sink) scan(ctx context.Context, sh *shard, on int64, p *pass) error {
 		case err != nil:
 			return err
 		}
-		s.observe(invalidation.Event{Kind: invalidation.PurgeProgress, Part: invalidation.PartCache, Text: p.pattern, Count: p.deleted, Scanned: p.scanned})
+		s.progress(p)
 		if cursor = next; cursor == 0 {
 			return nil
 		}
@@ -204,6 +223,7 @@ func (s *Sink) scanStep(ctx context.Context, sh *shard, cursor uint64, on int64,
 		if err := s.purgeSome(ctx, sh, some, p); err != nil {
 			return 0, err
 		}
+		s.progress(p) // the next ones may have to wait for long
 		if err := s.throttle(ctx, len(some), time.Since(started)); err != nil {
 			return 0, err
 		}
@@ -216,7 +236,7 @@ func (s *Sink) scanStep(ctx context.Context, sh *shard, cursor uint64, on int64,
 // purgeSome deletes keys that a scan has found.
 func (s *Sink) purgeSome(ctx context.Context, sh *shard, keys []string, p *pass) error {
 	found := &tally{group: func(string) string { return "" }, counts: map[string]*count{}}
-	c := &chunk{sink: s, shard: sh, found: found, left: keys, perCommand: s.perCommand()}
+	c := &chunk{sink: s, shard: sh, found: found, left: keys, perCommand: s.perCommand(), parks: !p.byHand}
 	if err := s.persist(ctx, sh, "purge", func() error { return c.send(ctx) }); err != nil {
 		return err
 	}
@@ -224,7 +244,7 @@ func (s *Sink) purgeSome(ctx context.Context, sh *shard, keys []string, p *pass)
 		s.purgeMoved(ctx, sh, c, p)
 	}
 	p.deleted += len(keys) - len(found.left)
-	p.refused += len(found.left)
+	p.refused, p.refusal = p.refused+len(found.left), cmp.Or(p.refusal, c.refusal)
 	return nil
 }
 

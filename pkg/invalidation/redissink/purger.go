@@ -13,6 +13,7 @@ import (
 // purge is one deletion by pattern that was asked for.
 type purge struct {
 	pattern string
+	byHand  bool // nobody but an operator asked for it; it does not change once it runs
 	done    atomic.Bool
 }
 
@@ -30,9 +31,27 @@ type purger struct {
 
 func newPurger(s *Sink) *purger { return &purger{sink: s, wake: make(chan struct{}, 1)} }
 
+// Purge has every key deleted that matches one of the globs, beside what Apply
+// deletes, for an operator. It returns when that is asked for; PurgeDone says
+// that it is done. Positions drops it.
+//
+// Unlike the Patterns of a Batch it holds no position up, and a key that Redis
+// refuses to delete is not parked: PurgeDone tells that it is left.
+func (s *Sink) Purge(ctx context.Context, patterns ...string) error {
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.give()
+	if err := s.ready(); err != nil {
+		return err
+	}
+	s.purger.request(patterns, true)
+	return nil
+}
+
 // request returns the purges that delete everything which is there now and
 // matches: one that waits for its turn will, one that runs may have passed it.
-func (p *purger) request(patterns []string) []*purge {
+func (p *purger) request(patterns []string, byHand bool) []*purge {
 	if len(patterns) == 0 {
 		return nil
 	}
@@ -46,10 +65,11 @@ func (p *purger) request(patterns []string) []*purge {
 	for _, pattern := range patterns {
 		at := slices.IndexFunc(waiting, func(w *purge) bool { return w.pattern == pattern })
 		if at >= 0 {
+			waiting[at].byHand = waiting[at].byHand && byHand
 			requested = append(requested, waiting[at])
 			continue
 		}
-		w := &purge{pattern: pattern}
+		w := &purge{pattern: pattern, byHand: byHand}
 		p.queue, waiting, requested = append(p.queue, w), append(waiting, w), append(requested, w)
 	}
 	select {
@@ -90,7 +110,7 @@ func (p *purger) run(ctx context.Context) error {
 			}
 			continue
 		}
-		err := p.sink.purge(running, one.pattern)
+		err := p.sink.purge(running, one)
 		if err == nil {
 			one.done.Store(true)
 			err = p.sink.save(running)

@@ -119,7 +119,7 @@ func (s *Sink) Apply(ctx context.Context, b invalidation.Batch) error {
 	}
 	// Position after effect: every reply above was read. Patterns are
 	// deleted beside later batches; the position waits for them.
-	s.earned.put(b.Position, s.purger.request(b.Patterns))
+	s.earned.put(b.Position, s.purger.request(b.Patterns, false))
 	found.report(s.cfg.Observer, time.Since(started))
 	return nil
 }

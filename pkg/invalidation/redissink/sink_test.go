@@ -131,7 +131,7 @@ func TestThereIsOneConnection(t *testing.T) {
 	sink, _ := setup(t)
 	sh := sink.current()[0]
 	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"a"}}))
-	require.NoError(t, sink.purge(t.Context(), "a*"))
+	require.NoError(t, sink.purge(t.Context(), &purge{pattern: "a*"}))
 	sh.identity(t.Context())
 	assert.Equal(t, int64(1), sh.connections.Load(), "scans, pipelines and questions go to the same server")
 }
