@@ -1,15 +1,12 @@
 package redissink
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -65,6 +62,7 @@ func Check(ctx context.Context, wanted ...Wanted) []invalidation.Finding {
 // checks collects what was found.
 type checks struct {
 	cfg      Config
+	sources  []Config
 	patterns []string        // of all sources, each once
 	values   map[string]bool // those whose * stand for values of columns
 	findings []invalidation.Finding
@@ -73,6 +71,7 @@ type checks struct {
 func newChecks(wanted []Wanted) *checks {
 	c := &checks{cfg: wanted[0].Config.withDefaults(), values: map[string]bool{}}
 	for _, w := range wanted {
+		c.sources = append(c.sources, w.Config)
 		for _, pattern := range w.Patterns {
 			before, twice := c.values[pattern]
 			c.values[pattern] = w.IsTemplates && (before || !twice)
@@ -133,64 +132,7 @@ func (c *checks) connect(ctx context.Context, addr string, in *layout) *checkedS
 
 // unreachable says why a server can not be used, and what to do.
 func (c *checks) unreachable(ctx context.Context, subject, addr string, err error) {
-	text := fmt.Sprintf("%s: %s", addr, strings.ReplaceAll(err.Error(), "\n", "; "))
-	var dns *net.DNSError
-	switch {
-	case strings.Contains(err.Error(), "NOAUTH"):
-		c.fail(subject, "set redis.password or redis.password_file, and redis.username for an ACL user", "%s", text)
-	case isWrongPassword(err):
-		c.fail(subject, "correct redis.username and redis.password", "%s", text)
-	case mayNotSelect(err):
-		c.fail(subject, c.grant("+select"), "%s: the user may not choose the database %d", addr, c.cfg.Redis.DB)
-	case strings.Contains(err.Error(), "DB index is out of range"):
-		c.fail(subject, "correct redis.db, or raise the server's databases", "%s has no database %d", addr, c.cfg.Redis.DB)
-	case strings.Contains(err.Error(), "SELECT is not allowed in cluster mode"):
-		c.fail(subject, "set redis.mode: cluster and remove redis.db", "%s is a node of a cluster, which has no database %d", addr, c.cfg.Redis.DB)
-	case isNoRedis(err):
-		c.fail(subject, "correct redis.addrs", "what answers at %s is no Redis", addr)
-	case c.speaksNoTLS(ctx, addr):
-		c.fail(subject, "remove redis.tls, or name the port that speaks TLS", "%s speaks no TLS", addr)
-	case isWrongSetting(err), strings.Contains(err.Error(), "tls:"), strings.Contains(err.Error(), "x509:"):
-		c.fail(subject, "correct redis.tls: ca_file, server_name, cert_file", "%s", text)
-	case errors.As(err, &dns):
-		c.fail(subject, "correct the host in redis.addrs", "%s", text)
-	case c.cfg.Redis.TLSConfig == nil && (strings.HasSuffix(err.Error(), "EOF") || strings.Contains(err.Error(), "reset by peer")):
-		c.fail(subject, "if the server speaks TLS, set redis.tls: {}", "%s: the connection was closed at once", addr)
-	default:
-		c.fail(subject, "start the server, open the firewall, or correct redis.addrs", "%s", text)
-	}
-}
-
-func isNoPermission(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "NOPERM") }
-
-// mayNotSelect tells the one NOPERM that a login can end with.
-func mayNotSelect(err error) bool {
-	return isNoPermission(err) && strings.Contains(err.Error(), "'select'")
-}
-
-// isNoRedis reports an answer of a server with another protocol.
-func isNoRedis(err error) bool {
-	return strings.Contains(err.Error(), "redis: invalid reply") || strings.Contains(err.Error(), "redis: can't parse")
-}
-
-// speaksNoTLS reports whether a server that is to be asked by TLS answers
-// without.
-func (c *checks) speaksNoTLS(ctx context.Context, addr string) bool {
-	if c.cfg.Redis.TLSConfig == nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(askTimeout)) // it was just opened
-	answer := make([]byte, 1)
-	if _, err := io.WriteString(conn, "PING\r\n"); err != nil {
-		return false
-	}
-	_, err = io.ReadFull(conn, answer)
-	return err == nil && (answer[0] == '+' || answer[0] == '-')
+	text, fix := diagnose(ctx, c.cfg, addr, err)
+	text = cmp.Or(text, fmt.Sprintf("%s: %s", addr, strings.ReplaceAll(err.Error(), "\n", "; ")))
+	c.fail(subject, cmp.Or(fix, "start the server, open the firewall, or correct redis.addrs"), "%s", text)
 }

@@ -28,7 +28,7 @@ func (c *checks) sample(ctx context.Context, servers []*checkedServer) {
 	for _, s := range servers {
 		some, err := c.some(ctx, s, sampleSize/len(servers)+1)
 		if err != nil {
-			c.warn(s.subject("keys"), c.grant("+scan"), "could not be sampled: %s", firstLine(err))
+			c.warn(s.subject("keys"), c.cfg.grant("+scan"), "could not be sampled: %s", firstLine(err))
 			continue
 		}
 		keys = append(keys, some...)

@@ -14,7 +14,7 @@ func (c *checks) server(ctx context.Context, s *checkedServer) {
 	s.info = map[string]string{}
 	text, err := s.client.Info(ctx).Result()
 	if err != nil {
-		c.warn(s.subject("info"), c.grant("+info"), "could not be read, so version, role and memory are not checked, and a failover is noticed later: %s", firstLine(err))
+		c.warn(s.subject("info"), c.cfg.grant("+info"), "could not be read, so version, role and memory are not checked, and a failover is noticed later: %s", firstLine(err))
 	}
 	for line := range strings.Lines(text) {
 		if field, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {

@@ -79,7 +79,7 @@ func (c *checks) sentinelFails(ctx context.Context, addr string, err error) {
 		c.warn(subject, "redis.addrs has to list the Sentinels, such as host:26379, and not the servers", "is no Sentinel")
 	case isWrongPassword(err):
 		c.warn(subject, "set redis.sentinel_username and redis.sentinel_password", "refuses the login: %s", firstLine(err))
-	case c.speaksNoTLS(ctx, addr):
+	case speaksNoTLS(ctx, c.cfg, addr):
 		c.warn(subject, "remove redis.tls, or name the port that speaks TLS", "speaks no TLS")
 	default:
 		c.warn(subject, "start it, or remove it from redis.addrs", "does not answer: %s", firstLine(err))
@@ -131,7 +131,7 @@ func (c *checks) clusterFails(ctx context.Context, err error) {
 	case strings.Contains(err.Error(), "cluster support disabled"), noRights && c.isNoCluster(ctx):
 		c.fail("cluster", "set redis.mode: standalone, or sentinel", "%s is no cluster", strings.Join(c.cfg.Redis.Addrs, ", "))
 	case noRights:
-		c.fail("cluster", c.grant("+cluster|slots +cluster|info +cluster|nodes +asking"), "the user may not ask for the slots: %s", firstLine(err))
+		c.fail("cluster", c.cfg.grant("+cluster|slots +cluster|info +cluster|nodes +asking"), "the user may not ask for the slots: %s", firstLine(err))
 	default:
 		c.unreachable(ctx, "cluster", c.cfg.Redis.Addrs[0], err)
 	}
@@ -156,7 +156,14 @@ func (c *checks) lease(ctx context.Context, cfg Config, in *layout, servers []*c
 	case errors.Is(err, redis.Nil):
 		c.ok("lease", "no daemon leads for %q in the namespace %q", cfg.Source, cfg.Namespace)
 		return
-	case err != nil: // the rights say it better
+	case isWrongType(err):
+		c.warn("lease", "DEL "+cfg.leaseKey()+"; if another program needs that key, give this daemon a namespace of its own",
+			"no daemon leads for %q in the namespace %q, and the next one replaces what is there: %s holds another type of value", cfg.Source, cfg.Namespace, cfg.leaseKey())
+		return
+	case isNoPermission(err): // the rights say it better
+		return
+	case err != nil:
+		c.warn("lease", "", "who leads for %q could not be read: %s", cfg.Source, firstLine(err))
 		return
 	}
 	theirs := parseHolder(stored)

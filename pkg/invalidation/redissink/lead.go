@@ -14,15 +14,16 @@ import (
 // lead waits until this process holds the lease.
 func (s *Sink) lead(ctx context.Context) error {
 	began, told := time.Now(), time.Time{}
-	for {
+	for answered := false; ; {
 		asked, cancel := context.WithTimeout(ctx, 2*timeout)
 		other, err := s.lease.once(asked)
 		cancel()
+		answered = answered || err == nil
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			if err := explain(s.cfg, err); errors.Is(err, invalidation.ErrFatal) {
+			if err = s.blame(ctx, err, answered); errors.Is(err, invalidation.ErrFatal) {
 				return err
 			}
 			s.waiting(invalidation.PartCache, err)
@@ -46,6 +47,23 @@ func (s *Sink) lead(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// blame explains why the lease can not be asked for. Of a server that has never
+// answered it says what a check would: the configuration may be to blame.
+func (s *Sink) blame(ctx context.Context, err error, answered bool) error {
+	err = explain(s.cfg, err)
+	addr := s.lease.address()
+	if answered || addr == "" || errors.Is(err, invalidation.ErrFatal) {
+		return err
+	}
+	switch text, fix := diagnose(ctx, s.cfg, addr, err); {
+	case text != "":
+		return fmt.Errorf("%s: %s: %w", text, fix, err)
+	case fix != "":
+		return fmt.Errorf("%w: %s", err, fix)
+	}
+	return err
 }
 
 // leads notes that this process leads.
@@ -104,28 +122,36 @@ func (s *Sink) refuse(other string) error {
 		theirs.Server, strings.Join(theirs.Hosts, " "), ours.Server, strings.Join(ours.Hosts, " ")))
 }
 
-// keepLease renews the lease while it is held. Where it can not be asked for
-// the Sink goes on: the position's nonce tells when another one leads.
+// keepLease renews the lease while it is held. Where that fails the Sink goes
+// on, since the position's nonce tells when another one leads, and says so once
+// the lease has run out: until then nobody else can have it.
 func (s *Sink) keepLease(ctx context.Context) error {
-	tick := time.NewTicker(leaseRenew)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
+	renewed, waits := time.Now(), false
+	return every(ctx, leaseRenew, func() error {
 		if !s.lease.held.Load() {
-			continue
+			renewed, waits = time.Now(), false
+			return nil
 		}
 		other, err := s.lease.acquire(ctx, "")
-		if err == nil && other != "" && s.lease.hold(false) {
+		if err != nil {
+			if ctx.Err() == nil && time.Since(renewed) >= leaseTTL {
+				waits = true
+				s.waiting(invalidation.PartLease, fmt.Errorf("can not be renewed, so another daemon may lead beside this one: %w", err))
+			}
+			return nil
+		}
+		if other == "" && waits {
+			s.working(invalidation.PartLease)
+		}
+		renewed, waits = time.Now(), false
+		if other != "" && s.lease.hold(false) {
 			name := parseHolder(other).Name
 			s.observe(invalidation.Event{Kind: invalidation.Standby, Part: invalidation.PartLease, Text: name})
 			resume := fmt.Errorf("%s leads now: %w", name, invalidation.ErrResume)
 			s.resume.CompareAndSwap(nil, &resume)
 		}
-	}
+		return nil
+	})
 }
 
 // identify keeps the identity of the log up to date: for the lease, and to

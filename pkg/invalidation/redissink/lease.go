@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,14 @@ func (l *lease) master(ctx context.Context) (*redis.Client, error) {
 	return l.conn, nil
 }
 
+// address returns that of the master which has the lease, "" where it is not
+// known.
+func (l *lease) address() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.addr
+}
+
 func (l *lease) value() string {
 	text, _ := json.Marshal(holderValue{l.cfg.Holder.name, thisProcess(), *l.identity.Load()}) // strings: it does not fail
 	return l.cfg.Holder.nonce + " " + string(text)
@@ -136,7 +145,7 @@ func (l *lease) run(ctx context.Context, value, over string) (other string, err 
 		case err != nil && l.scripts.withoutFlags(err):
 			continue
 		case err != nil:
-			return "", fmt.Errorf("ask for the lease: %w", err)
+			return "", fmt.Errorf("ask %s for the lease: %w", client.Options().Addr, err)
 		}
 		other, _ = reply.(string) // a number: the lease is held
 		return other, nil
@@ -165,8 +174,12 @@ func (l *lease) leader(ctx context.Context) (string, error) {
 		return "", err
 	}
 	stored, err := client.Get(ctx, l.cfg.leaseKey()).Result()
-	if errors.Is(err, redis.Nil) {
+	if errors.Is(err, redis.Nil) || isWrongType(err) {
 		return "", nil
 	}
 	return parseHolder(stored).Name, err
 }
+
+// isWrongType reports that a key holds no text, and so no lease: whoever leads
+// next replaces it.
+func isWrongType(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE") }

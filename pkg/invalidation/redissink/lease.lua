@@ -6,7 +6,13 @@
 -- ARGV[4] a lease of somebody else that may be taken over, '' for none
 -- Returns 1 when the caller holds the lease, or gave it up; else whose it is (nil: nobody's).
 -- allow-oom: a full Redis must not stop deletes.
-local there = redis.call('GET', KEYS[1])
+local there = redis.pcall('GET', KEYS[1])
+if type(there) == 'table' then
+  if not string.find(there.err, 'WRONGTYPE', 1, true) then
+    return there
+  end
+  there = false -- the key is the daemon's own, and this is nobody's lease
+end
 local mine = there and string.sub(there, 1, #ARGV[1]) == ARGV[1]
 if ARGV[2] == '' then
   if mine then

@@ -2,7 +2,10 @@ package redissink
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"sync"
@@ -36,14 +39,14 @@ func (h *heard) Observe(e invalidation.Event) {
 	}
 }
 
-// await returns the first event of a kind.
-func (h *heard) await(t *testing.T, kind invalidation.Kind) invalidation.Event {
+// await returns the first event of a kind, of any part or of the given one.
+func (h *heard) await(t *testing.T, kind invalidation.Kind, part ...string) invalidation.Event {
 	t.Helper()
 	late := time.After(20 * time.Second)
 	for {
 		h.mu.Lock()
 		for _, e := range h.events {
-			if e.Kind == kind {
+			if e.Kind == kind && (part == nil || e.Part == part[0]) {
 				h.mu.Unlock()
 				return e
 			}
@@ -153,6 +156,118 @@ func TestTheLeaseIsKeptWhileTheSinkRuns(t *testing.T) {
 	require.ErrorIs(t, one.Apply(t.Context(), invalidation.Batch{}), invalidation.ErrResume)
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+// runs has a Sink run until stop is called or the test ends.
+func runs(t *testing.T, sink *Sink) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = sink.Run(ctx) }()
+	stop = func() { cancel(); <-ended }
+	t.Cleanup(stop)
+	return stop
+}
+
+// The lease runs out, and nothing but this tells of it: deletes go on.
+func TestALeaderThatCanNotRenewItsLeaseSaysSoUntilItCan(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	one, seen := instance(t, server, nil)
+	runs(t, one)
+	require.NoError(t, <-positions(t, one))
+	server.SetError("NOPERM No permissions to access a key")
+	waits := seen.await(t, invalidation.Waiting, invalidation.PartLease)
+	for _, want := range []string{"another daemon may lead beside this one", server.Addr(), "NOPERM", `"invalidator check" names the rights`} {
+		require.ErrorContains(t, waits.Err, want)
+	}
+	assert.True(t, one.Leads(), "it goes on: nobody else may be there")
+	server.SetError("")
+	seen.await(t, invalidation.Working, invalidation.PartLease)
+	require.NoError(t, one.Apply(t.Context(), invalidation.Batch{}))
+}
+
+// speaks is a server that answers the beginning of each connection.
+func speaks(t *testing.T, answer func(conn net.Conn, begins string)) (addr string) {
+	t.Helper()
+	server, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				begins := make([]byte, 4)
+				_, _ = io.ReadFull(conn, begins)
+				answer(conn, string(begins))
+			})
+		}
+	})
+	t.Cleanup(func() { server.Close(); all.Wait() })
+	return server.Addr().String()
+}
+
+func TestAServerThatNeverAnsweredIsNamedWithWhatACheckWouldSay(t *testing.T) {
+	t.Parallel()
+	closes := speaks(t, func(net.Conn, string) {})
+	plain := speaks(t, func(conn net.Conn, begins string) { // as Redis does: it waits for the end of the line
+		if begins == "PING" {
+			_, _ = io.WriteString(conn, "-NOAUTH Authentication required.\r\n")
+		}
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	for name, c := range map[string]struct {
+		addr string
+		tls  *tls.Config
+		want string
+	}{
+		"TLS where there is none": {plain, &tls.Config{MinVersion: tls.VersionTLS12}, " speaks no TLS: remove redis.tls, or name the port that speaks TLS: ask "},
+		"no TLS":                  {closes, nil, ": the connection was closed at once: if the server speaks TLS, set redis.tls: {}: ask "},
+		"nobody":                  {"127.0.0.1:1", nil, "connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			one, seen := instance(t, miniredis.RunT(t), func(cfg *Config) {
+				cfg.Redis = &redis.UniversalOptions{Addrs: []string{c.addr}, TLSConfig: c.tls}
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() {
+				_, err := one.Positions(ctx)
+				ended <- err
+			}()
+			waits := seen.await(t, invalidation.Waiting, invalidation.PartCache)
+			require.ErrorContains(t, waits.Err, c.want)
+			require.ErrorContains(t, waits.Err, "ask "+c.addr+" for the lease")
+			cancel()
+			require.ErrorIs(t, <-ended, context.Canceled)
+		})
+	}
+}
+
+// The key is the daemon's own, and a value of another type tells of no leader.
+func TestAValueThatIsNoLeaseIsReplaced(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	server.HSet("ns:leader:src", "a", "b")
+	state, err := Look(t.Context(), Config{Redis: &redis.UniversalOptions{Addrs: []string{server.Addr()}}, Namespace: "ns", Source: "src"})
+	require.NoError(t, err)
+	assert.Empty(t, state.Leader)
+	one, _ := instance(t, server, nil)
+	stop := runs(t, one)
+	require.NoError(t, <-positions(t, one))
+	server.Del("ns:leader:src")
+	server.HSet("ns:leader:src", "a", "b")
+	require.Eventually(t, func() bool { return server.Type("ns:leader:src") == "string" }, 20*time.Second, 5*time.Millisecond)
+	stop()
+	require.NoError(t, one.Release(t.Context()))
+	server.HSet("ns:leader:src", "a", "b")
+	require.NoError(t, one.Release(t.Context()), "it is nobody's")
+	assert.Equal(t, "hash", server.Type("ns:leader:src"))
 }
 
 func TestADaemonOfAnotherDatabaseIsRefusedByName(t *testing.T) {
