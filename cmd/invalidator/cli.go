@@ -43,7 +43,7 @@ type cli struct {
 	Reload  reloadCommand  `cmd:"" help:"Have a running daemon read its configuration again."`
 	Replay  replayCommand  `cmd:"" help:"Have a running daemon delete again what changed since a while ago."`
 	Purge   purgeCommand   `cmd:"" help:"Have a running daemon delete all keys that match patterns."`
-	Parked  parkedCommand  `cmd:"" help:"List the keys that Redis refuses to delete, or retry them."`
+	Parked  parkedCommand  `cmd:"" help:"List the keys that Redis refuses to delete, retry them or forget them."`
 
 	Position positionCommand `cmd:"" help:"Show where the sources of a stopped daemon begin, or set it."`
 	Version  versionCommand  `cmd:"" help:"Show the version."`

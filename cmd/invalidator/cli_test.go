@@ -85,7 +85,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 		"a replay into the future":      {[]string{"replay", good, "--since=-1m"}, 2, "", "invalidator: --since: -1m0s is negative: give how far back to begin, such as 10m\n"},
 		"a purge of nothing":            {[]string{"purge", good}, 2, "", "invalidator: say what to purge: patterns such as 'user:*', or --all for those of the rules\n"},
 		"a purge of all and some":       {[]string{"purge", good, "--all", "user:*"}, 2, "", "invalidator: say what to purge: patterns such as 'user:*', or --all for those of the rules\n"},
-		"parked keys without a retry":   {[]string{"parked", good, "user:1"}, 2, "", "invalidator: keys are named for a retry: add --retry\n"},
+		"parked keys without a retry":   {[]string{"parked", good, "user:1"}, 2, "", "invalidator: keys are named to be retried or dropped: add --retry or --drop\n"},
+		"parked keys, both":             {[]string{"parked", good, "--retry", "--drop"}, 2, "", "invalidator: --retry and --drop can't be used together (invalidator --help lists the commands)\n"},
 		"no position":                   {[]string{"position", "set", good}, 2, "", "invalidator: say which position to set: --now, or one as position show prints it\n"},
 		"two positions":                 {[]string{"position", "set", good, "--now", "x"}, 2, "", "invalidator: say which position to set: --now, or one as position show prints it\n"},
 		"a position of several sources": {[]string{"position", "set", two, "--now"}, 2, "", "invalidator: --source: the configuration has several sources: choose one with --source: orders, stock\n"},
@@ -138,8 +139,12 @@ func TestHealthAsksTheDaemon(t *testing.T) {
 	t.Parallel()
 	var status atomic.Int32
 	status.Store(http.StatusOK)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(int(status.Load()))
+		if r.URL.Query().Get("json") == "true" {
+			_, _ = io.WriteString(w, `{"ready": `+strconv.FormatBool(status.Load() == http.StatusOK)+"}\n")
+			return
+		}
 		_, _ = io.WriteString(w, "shop: waiting\n")
 	}))
 	defer server.Close()
@@ -150,6 +155,11 @@ func TestHealthAsksTheDaemon(t *testing.T) {
 	status.Store(http.StatusServiceUnavailable)
 	code, out, err = invoke(t, "health", "--addr="+address)
 	assert.Equal(t, []any{1, "", "invalidator: not ready\ninvalidator: shop: waiting\n"}, []any{code, out, err})
+	code, out, err = invoke(t, "health", "--json", "--addr="+address)
+	assert.Equal(t, []any{1, "{\"ready\": false}\n", "invalidator: not ready\n"}, []any{code, out, err})
+	status.Store(http.StatusOK)
+	code, out, err = invoke(t, "health", "--json", "--addr="+address)
+	assert.Equal(t, []any{0, "{\"ready\": true}\n", ""}, []any{code, out, err})
 	server.Close()
 	code, _, err = invoke(t, "health", "--addr="+address)
 	assert.Equal(t, 1, code)
@@ -186,6 +196,40 @@ orders: b/1 leads
 `, out)
 	code, out, err = invoke(t, "status", "--json", "--addr="+address)
 	assert.Equal(t, []any{0, page, ""}, []any{code, out, err})
+}
+
+// A daemon that is watched is started again now and then.
+func TestAWatchGoesOnWhileNoDaemonAnswers(t *testing.T) {
+	t.Parallel()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	asked := 0
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked == 2 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, `{"sources": [{"name": "shop`+strconv.Itoa(asked)+`", "reason": "asked"}]}`)
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	cmd := program(t, "status", "--watch", "--addr="+address)
+	pipe, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(pipe)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "shop3: ") { // the program's end ends it, too
+	}
+	assert.Equal(t, "shop3: asked", lines.Text())
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.NoError(t, cmd.Wait())
+	assert.Equal(t, "invalidator: "+address+" took the request and did not answer it (it closed the connection): see its log, and invalidator status\n", stderr.String())
+
+	code, _, errs := invoke(t, "status", "--watch", "--addr=127.0.0.1:1")
+	assert.Equal(t, 1, code, "one that never answered")
+	assert.Contains(t, errs, "no daemon answers")
 }
 
 func TestCommandsBearTheTokenOfTheFileTheEnvironmentOrTheConfiguration(t *testing.T) {
@@ -236,6 +280,10 @@ func TestCommandsSendWhatTheFlagsSay(t *testing.T) {
 `
 	const partly = `{"event": "incomplete", "source": "shop", "deleted": 3, "refused": "user:*: 2 keys were refused, and parked", "done": 1}` + "\n"
 	const failed = `{"event": "failed", "source": "shop", "error": "another leads", "deleted": 0, "done": 0}` + "\n"
+	const stuck = `{"parked": [{"source": "shop", "key": "***", "error": "NOPERM", "since": "2026-01-02T03:04:05Z"}], "deleted": 1, "left": 1}`
+	const stuckRow = "SOURCE  SINCE                 KEY    ERROR\nshop    2026-01-02T03:04:05Z  \"***\"  NOPERM\n"
+	const stays = "invalidator: some keys stay parked: mend what refuses them, and retry; or forget them with --drop\n"
+	const dropped = `{"parked": [], "deleted": 0, "left": 0, "dropped": 2}`
 	for _, c := range []struct {
 		args         []string
 		answer, body string
@@ -247,8 +295,11 @@ func TestCommandsSendWhatTheFlagsSay(t *testing.T) {
 		{[]string{"replay", "--since=1m", "--json"}, failed, `{"since":"1m0s"}`, 1, failed, "invalidator: shop: another leads\n"},
 		{[]string{"purge", "user:*", "order:*"}, done, `{"patterns":["user:*","order:*"]}`, 0, "shop: purges user:*: looks at 12 keys\nshop: done: 3 keys deleted\n", ""},
 		{[]string{"purge", "--all"}, strings.SplitAfter(done, "\n")[0], `{"all":true}`, 1, "shop: purges user:*: looks at 12 keys\n", "invalidator: shop: the daemon went away before it was done: what had begun may go on\n"},
-		{[]string{"parked", "--retry", "a", "b"}, `{"parked": [{"source": "shop", "key": "***", "error": "NOPERM", "since": "2026-01-02T03:04:05Z"}], "deleted": 1}`, `{"keys":["a","b"]}`, 1, "1 keys deleted, 1 stay parked\nSOURCE  SINCE                 KEY    ERROR\nshop    2026-01-02T03:04:05Z  \"***\"  NOPERM\n", "invalidator: some keys stay parked: mend what refuses them, and retry\n"},
-		{[]string{"parked", "--retry", "a"}, `{"parked": [{"source": "shop", "key": "***", "error": "NOPERM", "since": "2026-01-02T03:04:05Z"}], "deleted": 1}`, `{"keys":["a"]}`, 0, "1 keys deleted, 1 stay parked\nSOURCE  SINCE                 KEY    ERROR\nshop    2026-01-02T03:04:05Z  \"***\"  NOPERM\n", ""},
+		{[]string{"parked", "--retry", "a", "b"}, stuck, `{"keys":["a","b"]}`, 1, "1 keys deleted, 1 stay parked\n" + stuckRow, stays},
+		{[]string{"parked", "--retry", "a", "b", "--json"}, stuck, `{"keys":["a","b"]}`, 1, stuck, stays},
+		{[]string{"parked", "--retry", "a"}, strings.Replace(stuck, `"left": 1`, `"left": 0`, 1), `{"keys":["a"]}`, 0, "1 keys deleted, 1 stay parked\n" + stuckRow, ""},
+		{[]string{"parked", "--drop", "a", "b"}, dropped, `{"keys":["a","b"]}`, 0, "2 keys forgotten, 0 stay parked: what is cached under the forgotten ones may be stale until it expires or is deleted\n", ""},
+		{[]string{"parked", "--drop", "--source=shop", "--json"}, dropped, `{"source":"shop"}`, 0, dropped, ""},
 		{[]string{"purge", "user:*"}, partly, `{"patterns":["user:*"]}`, 1, "shop: done: 3 keys deleted\n", "invalidator: shop: not every key was deleted: user:*: 2 keys were refused, and parked: see invalidator parked\n"},
 		{[]string{"purge", "user:*", "--json"}, partly, `{"patterns":["user:*"]}`, 1, partly, "invalidator: shop: not every key was deleted: user:*: 2 keys were refused, and parked: see invalidator parked\n"},
 		{[]string{"reload"}, `{"started": ["a"], "restarted": [], "stopped": null, "unchanged": ["b", "c"]}`, `{}`, 0, "started: a\nunchanged: b, c\n", ""},

@@ -2,13 +2,18 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/seed-038af1a6/invalidator/internal/daemon"
 )
 
-type healthCommand struct{ daemonFlags }
+type healthCommand struct {
+	daemonFlags
+	jsonFlag
+}
 
 // Run implements the command.
 func (c healthCommand) Run(env *environment) error {
@@ -16,8 +21,16 @@ func (c healthCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	text, err := client.Get(env, "/readyz", nil)
+	var query url.Values
+	if c.JSON {
+		query = url.Values{"json": {"true"}}
+	}
+	text, err := client.Get(env, "/readyz", query)
 	if answer, ok := errors.AsType[*daemon.StatusError](err); ok && answer.Status == http.StatusServiceUnavailable {
+		if c.JSON {
+			_, _ = fmt.Fprintln(env.out, answer.Text)
+			return errors.New("not ready")
+		}
 		return errors.New(strings.TrimSpace("not ready\n" + answer.Text))
 	}
 	if err != nil {

@@ -18,52 +18,58 @@ type parkedCommand struct {
 	jsonFlag
 
 	ShowKeys bool     `help:"Show the keys, which can be personal data."`
-	Retry    bool     `help:"Delete the keys again: those that are named, or all."`
-	Keys     []string `arg:"" help:"What to retry." name:"key" optional:""`
+	Retry    bool     `help:"Delete the keys again: those that are named, or all." xor:"do"`
+	Drop     bool     `help:"Forget the keys without deleting them: those that are named, or all. What is cached under them may stay stale." xor:"do"`
+	Keys     []string `arg:"" help:"What to retry or to drop." name:"key" optional:""`
 }
 
 // Run implements the command.
 func (c parkedCommand) Run(env *environment) error {
-	if len(c.Keys) > 0 && !c.Retry {
-		return usageError{errors.New("keys are named for a retry: add --retry")}
+	if len(c.Keys) > 0 && !c.Retry && !c.Drop {
+		return usageError{errors.New("keys are named to be retried or dropped: add --retry or --drop")}
 	}
-	page, err := c.ask(env)
+	text, err := c.ask(env)
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		_, err := env.out.Write(page)
-		return err
-	}
-	var parked daemon.ParkedPage
-	if err := json.Unmarshal(page, &parked); err != nil {
+	var page daemon.ParkedPage
+	if err := json.Unmarshal(text, &page); err != nil {
 		return fmt.Errorf("the daemon's answer is no list of parked keys: %w", err)
 	}
-	if c.Retry {
-		_, _ = fmt.Fprintf(env.out, "%d keys deleted, %d stay parked\n", parked.Deleted, len(parked.Parked))
-	} else if len(parked.Parked) == 0 {
-		_, _ = fmt.Fprintln(env.out, "no keys are parked")
+	if c.JSON {
+		_, err = env.out.Write(text)
+	} else {
+		err = c.print(env.out, page)
 	}
-	if err := printParked(env.out, parked.Parked); err != nil {
-		return err
+	if err == nil && page.Left > 0 {
+		return errors.New("some keys stay parked: mend what refuses them, and retry; or forget them with --drop")
 	}
-	retried := len(c.Keys)
-	if retried == 0 {
-		retried = parked.Deleted + len(parked.Parked)
+	return err
+}
+
+func (c parkedCommand) print(out io.Writer, page daemon.ParkedPage) error {
+	switch stay := len(page.Parked); {
+	case c.Retry:
+		_, _ = fmt.Fprintf(out, "%d keys deleted, %d stay parked\n", page.Deleted, stay)
+	case c.Drop:
+		_, _ = fmt.Fprintf(out, "%d keys forgotten, %d stay parked: what is cached under the forgotten ones may be stale until it expires or is deleted\n", page.Dropped, stay)
+	case stay == 0:
+		_, _ = fmt.Fprintln(out, "no keys are parked")
 	}
-	if c.Retry && parked.Deleted < retried {
-		return errors.New("some keys stay parked: mend what refuses them, and retry")
-	}
-	return nil
+	return printParked(out, page.Parked)
 }
 
 func (c parkedCommand) ask(env *environment) ([]byte, error) {
-	if c.Retry {
+	if c.Retry || c.Drop {
+		path := "/parked/retry"
+		if c.Drop {
+			path = "/parked/drop"
+		}
 		client, err := c.client(env)
 		if err != nil {
 			return nil, err
 		}
-		return client.Post(env, "/parked/retry", daemon.RetryRequest{Source: c.Source, Keys: c.Keys})
+		return client.Post(env, path, daemon.ParkedRequest{Source: c.Source, Keys: c.Keys})
 	}
 	query := url.Values{}
 	if c.Source != "" {

@@ -29,18 +29,20 @@ func (c statusCommand) Run(env *environment) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for seen := false; ; seen = true {
 		page, err := client.Get(env, "/status", nil)
 		switch {
 		case env.Err() != nil && c.Watch:
 			return nil
-		case err != nil:
+		case err != nil && !(c.Watch && seen):
 			return err
 		}
 		if c.Watch && isTerminal(env.out) {
 			_, _ = io.WriteString(env.out, clearScreen)
 		}
-		if err := c.print(env.out, page); err != nil {
+		if err != nil { // it may be started again
+			_, _ = fmt.Fprintln(env.err, "invalidator: "+err.Error())
+		} else if err := c.print(env.out, page); err != nil {
 			return err
 		}
 		if !c.Watch || !pause(env, time.Second) {

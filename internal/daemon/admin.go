@@ -3,7 +3,9 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,7 +33,8 @@ func (a *admin) handler(trusted bool) http.Handler {
 	}
 	mux.HandleFunc("GET /parked", func(w http.ResponseWriter, r *http.Request) { a.parked(w, r, trusted) })
 	for path, serve := range map[string]http.HandlerFunc{
-		"POST /reload": a.reload, "POST /replay": a.replay, "POST /purge": a.purge, "POST /parked/retry": a.retryParked,
+		"POST /reload": a.reload, "POST /replay": a.replay, "POST /purge": a.purge,
+		"POST /parked/retry": a.commandParked(retryParked), "POST /parked/drop": a.commandParked(dropParked),
 	} {
 		mux.HandleFunc(path, a.guarded(trusted, serve))
 	}
@@ -69,25 +72,45 @@ func (a *admin) healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintln(w, "ok")
 }
 
-// readyz is 200 when every source works, else 503 with a line for each source.
-func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {
-	var text strings.Builder
+// ReadyPage is the answer of GET /readyz?json=true.
+type ReadyPage struct {
+	Ready   bool          `json:"ready"`
+	Sources []SourceReady `json:"sources"`
+}
+
+// SourceReady is what /readyz says of one source.
+type SourceReady struct {
+	Name   string `json:"name"`
+	State  State  `json:"state"`
+	Reason string `json:"reason,omitempty"`
+	Ready  bool   `json:"ready"`
+}
+
+// readyz is 200 when every source works, else 503; with a line for each source,
+// or as JSON.
+func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	members := a.members()
-	ready := a.alive.Load()
+	page, text := ReadyPage{Ready: a.alive.Load() && len(members) > 0, Sources: []SourceReady{}}, ""
 	if len(members) == 0 {
-		ready = false
-		text.WriteString("starting: no source runs yet\n")
+		text = "starting: no source runs yet\n"
 	}
 	for _, m := range members {
 		s := m.watch.snapshot()
-		ready = ready && s.Ready
-		text.WriteString(readyLine(s))
+		page.Ready = page.Ready && s.Ready
+		page.Sources = append(page.Sources, SourceReady{s.Name, s.State, s.Reason, s.Ready})
+		text += readyLine(s)
+	}
+	status := http.StatusOK
+	if !page.Ready {
+		status = http.StatusServiceUnavailable
+	}
+	if asJSON, _ := strconv.ParseBool(r.URL.Query().Get("json")); asJSON {
+		writeJSON(w, status, page)
+		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if !ready {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	_, _ = fmt.Fprint(w, text.String())
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
 }
 
 func readyLine(s Status) string {

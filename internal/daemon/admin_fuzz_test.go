@@ -75,7 +75,7 @@ func fuzzed(t *testing.T) *commanded {
 	pages.cache.rewound = func() {
 		go pages.happens(2, invalidation.Event{Kind: invalidation.Advanced, Idle: true})
 	}
-	pages.cache.applied = func(patterns []string) error {
+	pages.cache.purged = func(patterns []string) error {
 		go func() {
 			for _, pattern := range patterns {
 				pages.purges(pattern, 1)

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/seed-038af1a6/invalidator/pkg/invalidation/redissink"
 )
 
 // parked lists what Redis refuses to delete. Keys can be personal data: whoever
@@ -51,24 +49,46 @@ func (a *admin) parkedOf(ctx context.Context, name string, show bool) (ParkedPag
 	return page, nil
 }
 
-// retryParked deletes parked keys again, and answers with those that stay.
-func (a *admin) retryParked(w http.ResponseWriter, r *http.Request) {
-	var request RetryRequest
-	if refused := readBody(w, r, &request); refused != nil {
-		writeRefusal(w, refused)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), commandWithin)
-	defer cancel()
-	page, err := a.retryKeys(ctx, request)
-	if err != nil {
-		writeRefusal(w, a.redacted(timely(ctx, err)))
-		return
-	}
-	writeJSON(w, http.StatusOK, page)
+// parkedCommand does something with parked keys of one cache: here are those
+// that are meant. It adds to the page what came of it.
+type parkedCommand func(ctx context.Context, held cache, here []string, page *ParkedPage) error
+
+// retryParked deletes parked keys again.
+func retryParked(ctx context.Context, held cache, here []string, page *ParkedPage) error {
+	deleted, err := held.Unpark(ctx, here...)
+	page.Deleted += deleted
+	page.Left += len(here) - deleted
+	return err
 }
 
-func (a *admin) retryKeys(ctx context.Context, request RetryRequest) (ParkedPage, error) {
+// dropParked forgets parked keys.
+func dropParked(ctx context.Context, held cache, here []string, page *ParkedPage) error {
+	dropped, err := held.Forget(ctx, here...)
+	page.Dropped += dropped
+	return err
+}
+
+// commandParked returns what serves a command, which answers with the keys that
+// stay parked.
+func (a *admin) commandParked(do parkedCommand) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var request ParkedRequest
+		if refused := readBody(w, r, &request); refused != nil {
+			writeRefusal(w, refused)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), commandWithin)
+		defer cancel()
+		page, err := a.doParked(ctx, request, do)
+		if err != nil {
+			writeRefusal(w, a.redacted(timely(ctx, err)))
+			return
+		}
+		writeJSON(w, http.StatusOK, page)
+	}
+}
+
+func (a *admin) doParked(ctx context.Context, request ParkedRequest, do parkedCommand) (ParkedPage, error) {
 	page := ParkedPage{Parked: []ParkedKey{}}
 	members, err := a.named(request.Source)
 	if err != nil {
@@ -76,43 +96,39 @@ func (a *admin) retryKeys(ctx context.Context, request RetryRequest) (ParkedPage
 	}
 	missing := slices.Clone(request.Keys)
 	for _, m := range members {
-		running, err := m.leading()
+		here, err := m.doParked(ctx, request.Keys, do, &page)
 		if err != nil {
 			return page, err
 		}
-		kept, deleted, err := retryAt(ctx, running.cache, request.Keys, &missing)
-		if err != nil {
-			return page, fmt.Errorf("source %s: %w", m.source.Name, err)
-		}
-		page.Deleted += deleted
-		page.Parked = append(page.Parked, hides(kept, m.source.Name, m.spec.showKeys)...)
+		missing = slices.DeleteFunc(missing, func(key string) bool { return slices.Contains(here, key) })
 	}
 	if len(missing) > 0 {
-		return page, refuse(http.StatusNotFound, "not parked, so nothing to retry: "+strings.Join(missing, " "))
+		return page, refuse(http.StatusNotFound, "not parked: "+strings.Join(missing, " "))
 	}
 	return page, nil
 }
 
-// retryAt deletes again what of the keys, or of all, is parked in one cache. It
-// takes what it found off missing.
-func retryAt(ctx context.Context, held cache, keys []string, missing *[]string) (kept []redissink.Parked, deleted int, err error) {
-	before, err := held.Parked(ctx)
+// doParked does something with what of the keys, or of all, is parked for one
+// source, and returns which those are.
+func (m *member) doParked(ctx context.Context, keys []string, do parkedCommand, page *ParkedPage) (here []string, err error) {
+	running, err := m.leading()
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	var here []string
-	for _, p := range before {
+	parked, err := running.cache.Parked(ctx)
+	for _, p := range parked {
 		if len(keys) == 0 || slices.Contains(keys, p.Key) {
 			here = append(here, p.Key)
 		}
 	}
-	*missing = slices.DeleteFunc(*missing, func(key string) bool { return slices.Contains(here, key) })
-	if len(here) == 0 {
-		return before, 0, nil
+	if err == nil && len(here) > 0 {
+		if err = do(ctx, running.cache, here, page); err == nil {
+			parked, err = running.cache.Parked(ctx)
+		}
 	}
-	if deleted, err = held.Unpark(ctx, here...); err != nil {
-		return nil, deleted, err
+	if err != nil {
+		return nil, fmt.Errorf("source %s: %w", m.source.Name, err)
 	}
-	kept, err = held.Parked(ctx)
-	return kept, deleted, err
+	page.Parked = append(page.Parked, hides(parked, m.source.Name, m.spec.showKeys)...)
+	return here, nil
 }

@@ -18,7 +18,7 @@ import (
 func pagesOf(watches ...watch) *admin {
 	members := make([]*member, len(watches))
 	for i, w := range watches {
-		members[i] = &member{supervisor: &supervisor{watch: w, feed: newFeed()}, source: Source{Name: w.snapshot().Name}}
+		members[i] = &member{supervisor: &supervisor{watch: w, feed: newFeed(slog.New(slog.DiscardHandler))}, source: Source{Name: w.snapshot().Name}}
 	}
 	return &admin{members: func() []*member { return members }, guard: newGuard(HTTP{})}
 }
@@ -73,4 +73,25 @@ func TestNoSourcesAreNotReady(t *testing.T) {
 	answer := httptest.NewRecorder()
 	pages.readyz(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
 	assert.Equal(t, http.StatusServiceUnavailable, answer.Code)
+}
+
+func TestReadinessIsThereAsJSON(t *testing.T) {
+	t.Parallel()
+	ready, waits := silentWatch("shop"), silentWatch("orders")
+	ready.Observe(idle())
+	waits.Observe(waitingFor(invalidation.PartCache, "refused"))
+	pages := pagesOf(ready, waits)
+	pages.alive.Store(true)
+	status, text := get(t, pages, "/readyz?json=true")
+	assert.Equal(t, http.StatusServiceUnavailable, status)
+	assert.JSONEq(t, `{"ready": false, "sources": [
+		{"name": "shop", "state": "running", "ready": true},
+		{"name": "orders", "state": "waiting", "reason": "redis: refused", "ready": false}]}`, text)
+	waits.Observe(working(invalidation.PartCache))
+	waits.Observe(idle())
+	status, text = get(t, pages, "/readyz?json=1")
+	assert.Equal(t, http.StatusOK, status)
+	assert.Contains(t, text, `"ready": true,`)
+	status, text = get(t, pages, "/readyz")
+	assert.Equal(t, []any{http.StatusOK, "shop: running\norders: running\n"}, []any{status, text})
 }

@@ -26,17 +26,21 @@ type PurgeRequest struct {
 	All      bool     `json:"all,omitempty"` // the patterns of all rules instead
 }
 
-// RetryRequest is the body of POST /parked/retry.
-type RetryRequest struct {
+// ParkedRequest is the body of POST /parked/retry and of POST /parked/drop.
+type ParkedRequest struct {
 	Source string   `json:"source,omitempty"` // "": all
 	Keys   []string `json:"keys,omitempty"`   // none: all
 }
 
-// ParkedPage is the answer of GET /parked and of POST /parked/retry.
+// ParkedPage is the answer of GET /parked, which only lists, of POST
+// /parked/retry and of POST /parked/drop.
 type ParkedPage struct {
 	Parked []ParkedKey `json:"parked"`
-	// Deleted counts the keys that a retry has deleted.
+	// Deleted counts the keys that a retry has deleted, Left those that it has
+	// not, and Dropped what was forgotten without being deleted.
 	Deleted int `json:"deleted"`
+	Left    int `json:"left"`
+	Dropped int `json:"dropped"`
 }
 
 // ParkedKey is a key that Redis refuses to delete.

@@ -41,7 +41,7 @@ func lines(t *testing.T, text string) []Progress {
 
 func TestCommandsNeedTheTokenOrTheSocket(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{"POST /reload", "POST /replay", "POST /purge", "POST /parked/retry", "GET /parked?show_keys=true"} {
+	for _, path := range []string{"POST /reload", "POST /replay", "POST /purge", "POST /parked/retry", "POST /parked/drop", "GET /parked?show_keys=true"} {
 		method, path, _ := strings.Cut(path, " ")
 		for name, c := range map[string]struct {
 			token  string // of the daemon
@@ -112,7 +112,8 @@ func TestBadCommandsAreRefusedWithARemedy(t *testing.T) {
 		"almost every key":    {"/purge", `{"patterns": ["user:*", "[^_]*"]}`, 400, `pattern \"[^_]*\" does not begin with literal text`},
 		"an open class":       {"/purge", `{"patterns": ["user:[a*"]}`, 400, "is not closed"},
 		"the daemon's own":    {"/purge", `{"patterns": ["inv:position:*"]}`, 400, "the daemon's own keys"},
-		"what is not parked":  {"/parked/retry", `{"keys": ["user:9"]}`, 404, "not parked, so nothing to retry: user:9"},
+		"what is not parked":  {"/parked/retry", `{"keys": ["user:9"]}`, 404, "not parked: user:9"},
+		"none to drop":        {"/parked/drop", `{"keys": ["user:9"]}`, 404, "not parked: user:9"},
 		"a reload with words": {"/reload", `{"file": "/etc/passwd"}`, 400, "unknown field"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +138,7 @@ func TestWhoStandsByNamesTheLeader(t *testing.T) {
 	assert.Equal(t, 503, status)
 	assert.Contains(t, text, "source shop does not lead yet")
 	pages.happens(1, invalidation.Event{Kind: invalidation.Standby, Part: invalidation.PartLease, Text: "host-b/1"})
-	for path, body := range map[string]string{"/replay": `{"since": "1m"}`, "/purge": `{"patterns": ["user:*"]}`, "/parked/retry": ""} {
+	for path, body := range map[string]string{"/replay": `{"since": "1m"}`, "/purge": `{"patterns": ["user:*"]}`, "/parked/retry": "", "/parked/drop": ""} {
 		status, text = pages.post(t, path, body)
 		assert.Equal(t, 409, status)
 		assert.Contains(t, text, "host-b/1 leads: ask that one")
@@ -245,7 +246,7 @@ func TestAReplayEndsBadlyWhenAnotherLeadsOrTheDaemonStops(t *testing.T) {
 		pages.cache.rewound = func() { close(pages.member.ended) }
 		_, text := pages.post(t, "/replay", `{"since": "1m"}`)
 		got := lines(t, text)
-		assert.Equal(t, "source shop was stopped before it was done", got[len(got)-1].Error)
+		assert.Equal(t, "the source was stopped before it was done", got[len(got)-1].Error)
 	})
 }
 
@@ -259,7 +260,7 @@ func (c *commanded) purges(pattern string, deleted int) {
 func TestAPurgeIsFollowedToItsEnd(t *testing.T) {
 	t.Parallel()
 	pages := newCommanded(t)
-	pages.cache.applied = func(patterns []string) error {
+	pages.cache.purged = func(patterns []string) error {
 		go func() {
 			for i, pattern := range patterns {
 				pages.purges(pattern, 10*(i+1))
@@ -272,7 +273,7 @@ func TestAPurgeIsFollowedToItsEnd(t *testing.T) {
 	got := lines(t, text)
 	end := got[len(got)-1]
 	assert.Equal(t, []any{ProgressDone, 30, 1.0}, []any{end.Event, end.Deleted, end.Done})
-	assert.Equal(t, []string{"apply"}, pages.cache.noted())
+	assert.Equal(t, []string{"purge"}, pages.cache.noted())
 }
 
 func TestAPurgeThatBeganBeforeIsNotTheOneAskedFor(t *testing.T) {
@@ -280,7 +281,7 @@ func TestAPurgeThatBeganBeforeIsNotTheOneAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pages := newCommanded(t)
 		pages.happens(1, invalidation.Event{Kind: invalidation.PurgeStarted, Text: "user:*", Count: 1000})
-		pages.cache.applied = func([]string) error {
+		pages.cache.purged = func([]string) error {
 			go func() {
 				pages.happens(1, invalidation.Event{Kind: invalidation.PurgeDone, Text: "user:*", Count: 7})
 				time.Sleep(time.Minute)
@@ -304,13 +305,13 @@ func TestAPurgeThatTheSinkDroppedIsAskedForAgain(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pages := newCommanded(t)
 				asked := 0
-				pages.cache.applied = func([]string) error {
+				pages.cache.purged = func([]string) error {
 					asked++
 					if asked == 1 {
 						go func() {
 							pages.happens(1, invalidation.Event{Kind: invalidation.PurgeStarted, Text: "user:*", Count: 1000})
 							time.Sleep(time.Second)
-							pages.member.feed.reset()
+							pages.beginsAnew(t)
 						}()
 						return first
 					}
@@ -351,9 +352,15 @@ func TestParkedKeysAreMaskedUnlessTheGuardIsPassed(t *testing.T) {
 	assert.Equal(t, 200, status)
 	assert.Contains(t, text, `"deleted": 0`)
 	assert.Contains(t, text, `"source": "shop"`, "what stays is listed")
+	assert.Contains(t, text, `"left": 1`)
 	pages.member.spec.showKeys = true
 	_, text = get(t, pages.admin, "/parked")
 	assert.Contains(t, text, "order:1")
+
+	status, text = pages.post(t, "/parked/drop", `{"keys": ["order:1"]}`)
+	assert.Equal(t, 200, status)
+	assert.JSONEq(t, `{"parked": [], "deleted": 0, "left": 0, "dropped": 1}`, text)
+	assert.Equal(t, []string{"unpark", "unpark", "forget"}, pages.cache.noted())
 }
 
 func TestAReloadAnswersWithWhatItDidOrWhyNot(t *testing.T) {

@@ -21,7 +21,7 @@ type fakeCache struct {
 	parked  []redissink.Parked
 	stuck   []string // parked keys that no retry deletes
 	changes []string
-	applied func(patterns []string) error // nil: does nothing
+	purged  func(patterns []string) error // nil: does nothing
 	rewound func()
 }
 
@@ -49,12 +49,26 @@ func (f *fakeCache) Parked(context.Context) ([]redissink.Parked, error) {
 	return slices.Clone(f.parked), nil
 }
 
-func (f *fakeCache) Apply(_ context.Context, b invalidation.Batch) error {
+func (f *fakeCache) Apply(context.Context, invalidation.Batch) error {
 	f.note("apply")
-	if f.applied == nil {
+	return nil
+}
+
+func (f *fakeCache) Purge(_ context.Context, patterns ...string) error {
+	f.note("purge")
+	if f.purged == nil {
 		return nil
 	}
-	return f.applied(b.Patterns)
+	return f.purged(patterns)
+}
+
+func (f *fakeCache) Forget(_ context.Context, keys ...string) (int, error) {
+	f.note("forget")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := len(f.parked)
+	f.parked = slices.DeleteFunc(f.parked, func(p redissink.Parked) bool { return slices.Contains(keys, p.Key) })
+	return before - len(f.parked), nil
 }
 
 func (f *fakeCache) Rewind(_ context.Context, choose func([]string) (string, error)) error {
@@ -112,12 +126,12 @@ const testToken = "hunter2-t0ken"
 // newCommanded returns pages with a token, and one source that leads.
 func newCommanded(t *testing.T) *commanded {
 	t.Helper()
-	held := &fakeCache{}
+	held, watched := &fakeCache{}, silentWatch("shop")
 	m := &member{
-		supervisor: &supervisor{watch: silentWatch("shop"), feed: newFeed()}, ended: make(chan struct{}),
+		supervisor: &supervisor{watch: watched, feed: newFeed(watched.log)}, ended: make(chan struct{}),
 		source: Source{Name: "shop", Postgres: &Postgres{}, Purge: []string{"user:*", "order:*"}}, spec: spec{namespace: "inv"},
 	}
-	m.running.Store(&assembly{cache: held, reader: fakeReader{}, operator: held, attempt: 1})
+	m.running.Store(&assembly{cache: held, reader: fakeReader{}, attempt: 1})
 	stopping := make(chan struct{})
 	a := &admin{
 		members: func() []*member { return []*member{m} }, guard: newGuard(HTTP{Token: NewSecret(testToken)}),

@@ -88,6 +88,9 @@ func (f *fleet) start(ctx context.Context, m *member) {
 		defer close(m.ended)
 		defer m.stop(nil)
 		m.err = m.run(ctx)
+		if !errors.Is(context.Cause(ctx), errReplaced) {
+			m.feed.ended()
+		}
 		if m.failed() && m.isSpared() {
 			m.watch.endedForGood(m.err)
 		}

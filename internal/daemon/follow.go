@@ -2,19 +2,22 @@ package daemon
 
 import (
 	"context"
-	"fmt"
+	"errors"
 )
 
+// errEnded is why nothing comes of what was asked of a source.
+var errEnded = errors.New("the source was stopped before it was done")
+
 // follow says how far something is, a few times in a second at the most, until
-// it is over.
-func follow(ctx context.Context, m *member, news <-chan struct{}, now func() Progress, say func(Progress)) error {
+// it is over or ended is closed.
+func follow(ctx context.Context, ended, news <-chan struct{}, now func() Progress, say func(Progress)) error {
 	var last Progress
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-m.ended:
-			return fmt.Errorf("source %s was stopped before it was done", m.source.Name)
+		case <-ended:
+			return errEnded
 		case <-news:
 		}
 		line := now()

@@ -21,6 +21,8 @@ type Purge struct {
 	// of a first start, a lost position or a new rule. Until it is done, any
 	// entry that it would delete may be stale.
 	AtStart bool `json:"at_start,omitempty"`
+	// ByHand: an operator asked for it, and no commit waits for it.
+	ByHand bool `json:"by_hand,omitempty"`
 }
 
 type purge struct {
@@ -81,6 +83,10 @@ func (h *health) purge(e invalidation.Event) {
 	if e.Kind == invalidation.PurgeDone {
 		h.status.Purged += e.Count
 	}
+	if e.ByHand {
+		h.purgeByHand(e)
+		return
+	}
 	p := h.purges[e.Text]
 	switch {
 	case p == nil && e.Kind == invalidation.PurgeStarted:
@@ -97,6 +103,24 @@ func (h *health) purge(e invalidation.Event) {
 		p.Scanned, p.Deleted = e.Scanned, e.Count
 	case invalidation.PurgeDone:
 		h.purged(p)
+	}
+}
+
+// purgeByHand hears how far a purge is for which no commit waits.
+func (h *health) purgeByHand(e invalidation.Event) {
+	name := "by hand " + e.Text // a source may ask for the same
+	p := h.purges[name]
+	if p == nil {
+		p = &purge{Purge: Purge{Pattern: e.Text, ByHand: true}, begun: true}
+		h.purges[name] = p
+	}
+	switch e.Kind { //nolint:exhaustive // the caller has chosen
+	case invalidation.PurgeStarted:
+		p.Keys, p.Scanned, p.Deleted = e.Count, 0, 0
+	case invalidation.PurgeProgress:
+		p.Scanned, p.Deleted = e.Scanned, e.Count
+	case invalidation.PurgeDone:
+		delete(h.purges, name)
 	}
 }
 

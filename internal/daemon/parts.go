@@ -49,8 +49,10 @@ type cache interface {
 	part
 	Stored() []string
 	Rewind(ctx context.Context, choose func(stored []string) (string, error)) error
+	Purge(ctx context.Context, patterns ...string) error
 	Parked(ctx context.Context) ([]redissink.Parked, error)
 	Unpark(ctx context.Context, keys ...string) (deleted int, err error)
+	Forget(ctx context.Context, keys ...string) (forgotten int, err error)
 	Leads() bool
 	Release(ctx context.Context) error
 	Close() error

@@ -102,25 +102,42 @@ func purgeJob(m *member, patterns []string) job {
 }
 
 // purgeSource has patterns purged and follows that until the last one is done.
-// Where the Sink begins anew meanwhile, it asks for the rest again.
+// From when the cache has taken them they are purged also where nobody follows.
 func purgeSource(ctx context.Context, m *member, patterns []string, say func(Progress)) error {
-	f := &purgeProgress{news: make(chan struct{}, 1), dropped: make(chan struct{}, 1), left: slices.Compact(slices.Sorted(slices.Values(patterns)))}
-	f.all = len(f.left)
-	defer m.feed.listen(f)()
+	f := newPurgeProgress(patterns)
+	m.feed.owe(f) // before it is asked for: where the Sink begins anew meanwhile, it is asked for again
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// Beside follow, which says meanwhile what the cache waits for.
-	asking.Go(func() { f.keepAsking(ctx, m) })
-	return follow(ctx, m, f.news, f.now, say)
+	asking.Go(func() {
+		if err := askPurge(ctx, m, patterns); err != nil {
+			m.feed.refused(f)
+			f.fail(Progress{Error: err.Error(), Leader: refusalOf(err).Leader})
+		}
+	})
+	return follow(ctx, nil, f.news, f.now, say)
 }
 
-// purgeProgress is how far purges are, one pattern after the other.
+// askPurge asks the leader. That the Sink has to begin anew first is no error.
+func askPurge(ctx context.Context, m *member, patterns []string) error {
+	running, err := m.leading()
+	if err != nil {
+		return err
+	}
+	err = running.cache.Purge(ctx, patterns...)
+	if errors.Is(err, invalidation.ErrResume) {
+		return nil
+	}
+	return err
+}
+
+// purgeProgress is what an operator wants purged, one pattern after the other,
+// and how far that is.
 type purgeProgress struct {
-	news    chan struct{} // has room for one
-	dropped chan struct{} // has room for one: the Sink has begun anew
-	all     int           // how many patterns there are
+	news chan struct{} // has room for one
+	all  int           // how many patterns there are
 
 	mu      sync.Mutex
 	left    []string // patterns that are not done
@@ -129,49 +146,34 @@ type purgeProgress struct {
 	line    Progress
 }
 
-// keepAsking asks, and does so again whenever the Sink has begun anew, until ctx
-// is done. Only the first time an error ends it: later the next start comes.
-func (f *purgeProgress) keepAsking(ctx context.Context, m *member) {
-	event := ProgressFailed
-	for ctx.Err() == nil {
-		if err := f.ask(ctx, m); err != nil {
-			f.say(Progress{Event: event, Error: err.Error(), Leader: refusalOf(err).Leader})
-		}
-		event = ProgressWaiting
-		select {
-		case <-f.dropped:
-		case <-ctx.Done():
-		}
-	}
+func newPurgeProgress(patterns []string) *purgeProgress {
+	left := slices.Compact(slices.Sorted(slices.Values(patterns)))
+	return &purgeProgress{news: make(chan struct{}, 1), all: len(left), left: left}
 }
 
-// say changes the line, but for how far it is.
-func (f *purgeProgress) say(line Progress) {
+// fail ends it for the reason in Error.
+func (f *purgeProgress) fail(why Progress) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.line.Event, f.line.Error, f.line.Leader = line.Event, line.Error, line.Leader
+	f.line.Event, f.line.Error, f.line.Leader = ProgressFailed, why.Error, why.Leader
 	tell(f.news)
 }
 
-// ask asks the leader for what is left. That the Sink has to begin anew first
-// is no error: reset comes then.
-func (f *purgeProgress) ask(ctx context.Context, m *member) error {
-	running, err := m.leading()
-	if err != nil {
-		return err
-	}
+// again returns what has to be asked for again. What has begun before may have
+// passed what is to be deleted.
+func (f *purgeProgress) again() []string {
 	f.mu.Lock()
-	f.begun = "" // what has begun before may have passed what is to be deleted
-	left := slices.Clone(f.left)
-	f.mu.Unlock()
-	err = running.operator.Apply(ctx, invalidation.Batch{Patterns: left})
-	if errors.Is(err, invalidation.ErrResume) {
-		return nil
-	}
-	return err
+	defer f.mu.Unlock()
+	f.begun, f.deleted = "", f.line.Deleted
+	return slices.Clone(f.left)
 }
 
-func (f *purgeProgress) reset() { tell(f.dropped) }
+// isOver reports whether all is done.
+func (f *purgeProgress) isOver() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.left) == 0
+}
 
 // hear implements listener.
 func (f *purgeProgress) hear(_ int, e invalidation.Event) {
@@ -183,8 +185,6 @@ func (f *purgeProgress) hear(_ int, e invalidation.Event) {
 			return // no purge needs the database
 		}
 		f.line.Event, f.line.Error = ProgressWaiting, e.Part+": "+oneLine(e.Err)
-	case invalidation.Standby:
-		f.line = Progress{Event: ProgressFailed, Leader: e.Text, Error: e.Text + " leads now: ask that one again"}
 	case invalidation.PurgeStarted, invalidation.PurgeProgress, invalidation.PurgeDone:
 		if !slices.Contains(f.left, e.Text) || e.Kind != invalidation.PurgeStarted && f.begun != e.Text {
 			return // somebody else's, or one that began too early

@@ -66,7 +66,7 @@ func TestWhoPurgesHearsWhatTheCacheWaitsForBeforeItTookThePurge(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		pages := newCommanded(t)
-		pages.cache.applied = func([]string) error {
+		pages.cache.purged = func([]string) error {
 			pages.happens(1, waitingFor(invalidation.PartSource, "no route to host"))
 			pages.happens(1, waitingFor(invalidation.PartCache, "i/o timeout"))
 			time.Sleep(time.Minute)
@@ -84,7 +84,7 @@ func TestWhoPurgesHearsWhatTheCacheWaitsForBeforeItTookThePurge(t *testing.T) {
 func TestAPurgeThatTheCacheRefusesFails(t *testing.T) {
 	t.Parallel()
 	pages := newCommanded(t)
-	pages.cache.applied = func([]string) error { return errors.New("login hunter2 refused") }
+	pages.cache.purged = func([]string) error { return errors.New("login hunter2 refused") }
 	_, text := pages.post(t, "/purge", `{"patterns": ["user:*"]}`)
 	assert.Equal(t, []Progress{{Event: ProgressFailed, Source: "shop", Error: "login *** refused"}}, lines(t, text))
 }
@@ -95,7 +95,7 @@ func TestAPurgeThatLeavesKeysIsNotDone(t *testing.T) {
 	pages := newCommanded(t)
 	pages.member.watch = newWatch(log, newRedactor(), "shop", "mysql")
 	refused := errors.New("2 keys were refused, and parked")
-	pages.cache.applied = func(patterns []string) error {
+	pages.cache.purged = func(patterns []string) error {
 		go func() {
 			for i, pattern := range patterns {
 				pages.happens(1, purging(invalidation.PurgeStarted, pattern, 10, 0))

@@ -219,6 +219,9 @@ func (d *daemon) replace(ctx context.Context) (done Reloaded) {
 		}
 		m := d.member(src)
 		m.lenient = true
+		if before != nil && before.spec.sameLease(will) {
+			m.feed = before.feed // what operators want purged there is still owed
+		}
 		begin, next = append(begin, m), append(next, m)
 	}
 	for _, name := range slices.Sorted(maps.Keys(old)) {

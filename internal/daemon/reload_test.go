@@ -252,7 +252,7 @@ func TestASourceThatCameWithAReloadFailsAloneUntilItHasWorked(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				log, lines := logged(slog.LevelWarn)
-				m := &member{lenient: true, supervisor: &supervisor{watch: newWatch(log, newRedactor(), "shop", "mysql"), feed: newFeed()}}
+				m := &member{lenient: true, supervisor: &supervisor{watch: newWatch(log, newRedactor(), "shop", "mysql"), feed: newFeed(slog.New(slog.DiscardHandler))}}
 				counts := newMetrics("v1", "abc")
 				m.watch = m.watch.metered(counts, nil)
 				attempts := 0
@@ -305,7 +305,7 @@ func TestOnlyAStopForGoodGivesTheLeaseUp(t *testing.T) {
 			t.Parallel()
 			held := &fakeCache{}
 			ended := make(chan struct{}, 1)
-			s := &supervisor{watch: silentWatch("shop"), feed: newFeed(), assemble: func(watch) (assembly, error) {
+			s := &supervisor{watch: silentWatch("shop"), feed: newFeed(slog.New(slog.DiscardHandler)), assemble: func(watch) (assembly, error) {
 				source := runFunc(func(ctx context.Context) error {
 					select {
 					case ended <- struct{}{}:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,9 +86,9 @@ func replaySource(ctx context.Context, m *member, back time.Duration, from strin
 		return timely(within, m.watch.blamed(err))
 	}
 	say(Progress{Event: ProgressBegun, From: position})
-	return follow(ctx, m, f.news, func() Progress {
+	return follow(ctx, m.ended, f.news, func() Progress {
 		line := f.now()
-		if line.Event == ProgressDone && len(m.watch.snapshot().Purges) > 0 {
+		if line.Event == ProgressDone && slices.ContainsFunc(m.watch.snapshot().Purges, func(p Purge) bool { return !p.ByHand }) {
 			line.Event, line.Done = ProgressGoesOn, 0.99 // what it purges is a part of it
 		}
 		return line
@@ -131,7 +132,9 @@ func (f *replayProgress) hear(attempt int, e invalidation.Event) {
 	case invalidation.Advanced:
 		f.advanced(e)
 	case invalidation.PurgeDone: // maybe the last thing that was owed
-		f.line.Purged += e.Count
+		if !e.ByHand {
+			f.line.Purged += e.Count
+		}
 	default:
 		return
 	}
@@ -156,8 +159,6 @@ func (f *replayProgress) advanced(e invalidation.Event) {
 		f.line.Event, f.line.Done = ProgressDone, 1
 	}
 }
-
-func (f *replayProgress) reset() {}
 
 func (f *replayProgress) now() Progress {
 	f.mu.Lock()

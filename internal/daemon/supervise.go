@@ -39,12 +39,11 @@ type part interface {
 // assembly is what one attempt at a source consists of: new parts every time,
 // so that nothing is left over from what failed.
 type assembly struct {
-	parts    []part
-	reader   reader            // what is read; nil in tests of the supervision alone
-	cache    cache             // where it is deleted; nil in a dry run
-	operator invalidation.Sink // the cache, for what is deleted by hand
-	attempt  int               // which of the attempts it is
-	close    func() error
+	parts   []part
+	reader  reader // what is read; nil in tests of the supervision alone
+	cache   cache  // where it is deleted; nil in a dry run
+	attempt int    // which of the attempts it is
+	close   func() error
 }
 
 // supervisor keeps one source running.

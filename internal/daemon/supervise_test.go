@@ -30,7 +30,7 @@ func silentWatch(name string) watch {
 
 // supervised is a supervisor whose parts are these, every time.
 func supervised(parts ...part) *supervisor {
-	return &supervisor{watch: silentWatch("shop"), feed: newFeed(), assemble: func(watch) (assembly, error) {
+	return &supervisor{watch: silentWatch("shop"), feed: newFeed(slog.New(slog.DiscardHandler)), assemble: func(watch) (assembly, error) {
 		return assembly{parts: parts, close: func() error { return nil }}, nil
 	}}
 }
@@ -156,7 +156,7 @@ func TestAFatalErrorStopsTheOtherSourcesAndIsReturned(t *testing.T) {
 
 func TestPartsThatCanNotBeMadeAreFatal(t *testing.T) {
 	t.Parallel()
-	s := &supervisor{watch: silentWatch("shop"), feed: newFeed(), assemble: func(watch) (assembly, error) { return assembly{}, errors.New("no such file") }}
+	s := &supervisor{watch: silentWatch("shop"), feed: newFeed(slog.New(slog.DiscardHandler)), assemble: func(watch) (assembly, error) { return assembly{}, errors.New("no such file") }}
 	require.ErrorIs(t, s.run(t.Context()), invalidation.ErrFatal)
 }
 

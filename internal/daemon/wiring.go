@@ -28,7 +28,7 @@ type wiring struct {
 // supervisor returns what keeps one source running.
 func (w wiring) supervisor(src Source) *supervisor {
 	watched := newWatch(w.log, w.redact, src.Name, src.kind()).metered(w.metrics, groupNames(src))
-	s := &supervisor{watch: watched, feed: newFeed()}
+	s := &supervisor{watch: watched, feed: newFeed(watched.log)}
 	s.assemble = func(watched watch) (assembly, error) { return w.assemble(src, watched, s.feed) }
 	return s
 }
@@ -46,7 +46,6 @@ func (w wiring) assemble(src Source, watched watch, told *feed) (assembly, error
 		return built, err
 	}
 	built.cache, built.parts, built.close = resetSink{held, told}, []part{held}, held.Close
-	built.operator = watchedSink{Sink: built.cache, watch: watched, showKeys: w.cfg.ShowKeys, beneath: true}
 	sink, err := w.delayed(src, watchedSink{Sink: built.cache, watch: watched, showKeys: w.cfg.ShowKeys}, observer, &built)
 	if err == nil {
 		built.reader, err = w.reader(src, sink, observer)
