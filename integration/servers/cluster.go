@@ -131,6 +131,15 @@ func (c *Cluster) Failover(tb testing.TB, master *Node) (*Node, time.Time) {
 	return Promoted(tb, replicas[0])
 }
 
+// Forget has the nodes that run forget one that is dead. Nobody serves its slots then.
+func (c *Cluster) Forget(tb testing.TB, dead *Node) {
+	tb.Helper()
+	id := c.idOf(tb, dead)
+	for _, node := range c.running() {
+		check(tb, node.tell(tb.Context(), "CLUSTER", "FORGET", id).Err(), "forget a node")
+	}
+}
+
 // AddMaster starts one more master, without slots, and returns it when all know it. There are two nodes to add.
 func (c *Cluster) AddMaster(tb testing.TB) *Node {
 	tb.Helper()

@@ -18,6 +18,20 @@ func (n *Node) ID(tb testing.TB) string {
 	return id
 }
 
+// idOf returns the id of a node that is dead, as the others know it.
+func (c *Cluster) idOf(tb testing.TB, dead *Node) string {
+	tb.Helper()
+	text, err := c.running()[0].tell(tb.Context(), "CLUSTER", "NODES").Text()
+	check(tb, err, "ask a node for the others")
+	for line := range strings.Lines(text) {
+		if id, rest, _ := strings.Cut(line, " "); strings.HasPrefix(rest, dead.Addr()+"@") {
+			return id
+		}
+	}
+	tb.Fatalf("nobody knows %s", dead)
+	return ""
+}
+
 // SlotRange is the slots from First to Last, both included.
 type SlotRange struct{ First, Last int }
 

@@ -116,8 +116,8 @@ func (h *health) waits(e invalidation.Event) {
 		h.status.Retries = map[string]int{}
 	}
 	h.status.Retries[boundedPart(e.Part)]++
-	if _, already := h.waiting[e.Part]; !already && isMaster(e.Part) {
-		h.covered.hold(e.Part) // the others go on, so progress is no proof for this one
+	if _, already := h.waiting[e.Part]; !already && isOfCache(e.Part) {
+		h.covered.hold(e.Part) // the rest goes on, so progress is no proof for this one
 	}
 	h.waiting[e.Part] = oneLine(e.Err)
 }
@@ -136,7 +136,7 @@ func (h *health) works(part string) {
 func (h *health) heal(part string) {
 	delete(h.waiting, part)
 	delete(h.waiting, partSupervisor)
-	if isMaster(part) {
+	if isOfCache(part) {
 		h.covered.drop(func(what string) bool { return what == part }) // what it missed comes now
 	}
 }
@@ -233,8 +233,12 @@ func (h *health) SetParked(keys int) {
 	h.status.Parked = keys
 }
 
-// isMaster reports whether a part is one master of a cluster.
-func isMaster(part string) bool { return strings.HasPrefix(part, invalidation.PartCache+" ") }
+// isOfCache reports whether a part is one of the cache's, while the rest of it
+// works: a master of a cluster, its slots that none serves, or its layout.
+func isOfCache(part string) bool { return strings.HasPrefix(part, invalidation.PartCache+" ") }
+
+// isMaster reports whether a part is one master of a cluster, by its address.
+func isMaster(part string) bool { return isOfCache(part) && strings.Contains(part, ":") }
 
 // boundedPart returns the part with its address cut off, so that there are only
 // as many as the kernel names.

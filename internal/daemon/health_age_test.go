@@ -30,6 +30,16 @@ func TestTheAgeOfTheOldestUndeletedCommitGrowsWhateverIsWrong(t *testing.T) {
 			h.Observe(waitingFor(invalidation.PartCache+" 127.0.0.1:7002", "refused"))
 			h.Observe(idle())
 		},
+		"slots have no master, and deletes go on in the others": func(h *health) {
+			h.Observe(waitingFor(invalidation.PartCache+" slots", "served by no master"))
+			h.answered(0)
+			h.Observe(idle())
+		},
+		"nobody tells which server is the master, and deletes go on": func(h *health) {
+			h.Observe(waitingFor(invalidation.PartCache+" layout", "refused"))
+			h.answered(0)
+			h.Observe(idle())
+		},
 		"a purge is asked for, and deletes go on": func(h *health) {
 			h.asked(0, []string{"user:*"})
 			h.Observe(idle())
@@ -210,4 +220,14 @@ func TestAStandbyDoesNotSayHowOldWhatTheLeaderOwesIs(t *testing.T) {
 		time.Sleep(time.Minute)
 		assert.Equal(t, time.Minute, age(t, h), "it hangs: nobody knows who leads")
 	})
+}
+
+func TestOnlyMastersAreBehind(t *testing.T) {
+	t.Parallel()
+	h := newHealth("shop", "mysql")
+	for _, part := range []string{" slots", " layout", " 127.0.0.1:7002"} {
+		h.Observe(waitingFor(invalidation.PartCache+part, "refused"))
+	}
+	assert.Equal(t, []string{"127.0.0.1:7002"}, h.snapshot().Behind)
+	assert.Len(t, h.snapshot().Waiting, 3)
 }

@@ -35,7 +35,7 @@ func (h *health) notAsked(attempt int, patterns []string) {
 }
 
 // locating says that the source asks what the cache remembers, and waits for the
-// answer. What was said of single masters is said again, where it is still so.
+// answer. What was said of parts of the cache is said again, where it is still so.
 func (h *health) locating(attempt int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,7 +44,7 @@ func (h *health) locating(attempt int) {
 	}
 	h.life.called(time.Now())
 	for part := range h.waiting {
-		if isMaster(part) {
+		if isOfCache(part) {
 			h.heal(part)
 		}
 	}

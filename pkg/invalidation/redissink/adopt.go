@@ -1,7 +1,6 @@
 package redissink
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,12 +65,12 @@ func (s *Sink) follow(seen *layout) (kept, moved []*shard, err error) {
 	at := map[string]bool{}
 	for _, sh := range s.current() {
 		addr := sh.address()
-		owner := cmp.Or(seen.ownerOf(max(sh.at.Load().slot, 0)), addr) // nobody may serve the slot for now
+		owner := seen.ownerOf(max(sh.at.Load().slot, 0))
 		switch {
 		case owner != addr && seen.has(addr):
 			moved = append(moved, sh)
 			owner = addr
-		case owner != addr || !seen.has(addr):
+		case owner != addr:
 			s.reconnect(sh, owner)
 			kept = append(kept, sh)
 		default:
@@ -141,9 +140,14 @@ func (s *Sink) staying(ctx context.Context, sh *shard) (place, bool) {
 }
 
 // establish makes the first position on a master that is new. What it has came
-// from masters with a position of their own, and nothing was deleted on it yet.
-// It fails with errMoved when the layout changed meanwhile.
+// from masters with a position of their own, and nothing was deleted on it yet;
+// where nobody is known to have had its slots, what it has may be old. It fails
+// with errMoved when the layout changed meanwhile.
 func (s *Sink) establish(ctx context.Context, in *layout, addr string) (*shard, error) {
+	before := s.layout.Load()
+	if slices.ContainsFunc(in.slotsOf(addr), func(slot int) bool { return before.owner[slot] == "" }) {
+		return nil, fmt.Errorf("the new master %s has slots that none had before: %w", addr, invalidation.ErrResume)
+	}
 	sh := newShard(s.cfg, s.scripts, &s.earned, addr, s.placeIn(in.middle(addr)))
 	err := s.readNew(ctx, in, sh)
 	switch {

@@ -131,6 +131,12 @@ func (s *Sink) readAll(ctx context.Context, sh *shard) ([]string, error) {
 	return positions, nil
 }
 
+// errDisputed tells of a master that sends clients on with a slot which the
+// cluster says is its own. It is shown only where that stays so.
+func errDisputed(slot int, addr string, err error) error {
+	return fmt.Errorf("the masters do not agree on who serves the slot %d, which is %s's in the cluster's layout: see redis-cli --cluster check, and mend it (redis-cli --cluster fix): %w", slot, addr, err)
+}
+
 // storedValue is what one key holds.
 type storedValue struct{ key, text string }
 
@@ -160,6 +166,8 @@ func (s *Sink) find(ctx context.Context, sh *shard) (here, ahead []storedValue, 
 				if value != "" {
 					ahead = append(ahead, storedValue{key, value})
 				}
+			case redirect(err, "MOVED ") != "":
+				return nil, nil, errDisputed(some[i], sh.address(), err)
 			case !errors.Is(err, redis.Nil):
 				return nil, nil, err
 			}

@@ -89,7 +89,7 @@ func (c *chunk) read(ctx context.Context, commands []unlink) error {
 			asked[addr] = append(asked[addr], cmd.keys...)
 		case redirect(err, "MOVED ") != "":
 			c.sink.topology.hint(redirect(err, "MOVED "))
-			c.moved, c.why = append(c.moved, cmd.keys...), fmt.Errorf("delete: %w", err)
+			c.moved, c.why = append(c.moved, cmd.keys...), fmt.Errorf("delete: %w", errDisputed(slotOf(cmd.keys[0]), c.shard.address(), err))
 		case isRefused(err) && len(cmd.keys) == 1:
 			refused, c.refusal = append(refused, cmd.keys...), cmp.Or(c.refusal, err)
 		case isRefused(err):

@@ -72,7 +72,7 @@ type part struct {
 func (s *Sink) deleteOnce(ctx context.Context, keys []string, found *tally) (again []string, why, err error) {
 	parts, lost := s.route(keys, found)
 	if len(lost) > 0 {
-		again, why = lost, fmt.Errorf("delete: the slot %d is served by no master: give it to one", slotOf(lost[0]))
+		again, why = lost, fmt.Errorf("delete: %w", errUnserved(slotOf(lost[0])))
 	}
 	if len(parts) == 1 {
 		moved, movedWhy, err := s.deletePart(ctx, parts[0], found)

@@ -1,8 +1,11 @@
 package redissink
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 )
 
 // layout says which masters the cache has.
@@ -54,6 +57,46 @@ func (l *layout) ownerOf(slot int) string {
 		return l.masters[0]
 	}
 	return l.owner[slot]
+}
+
+// keep leaves slots that nobody serves with the master that had them before. It
+// may have died and been forgotten, and be back one day with what it holds.
+func (l *layout) keep(before *layout) {
+	if before == nil || before.owner == nil || l.unserved() == nil {
+		return
+	}
+	l.masters = nil
+	for slot := range l.owner {
+		l.owner[slot] = cmp.Or(l.owner[slot], before.owner[slot])
+		if owner := l.owner[slot]; owner != "" && !l.has(owner) {
+			l.masters = append(l.masters, owner)
+		}
+	}
+}
+
+// unserved returns the slots that no master has; nil outside of clusters.
+func (l *layout) unserved() []int {
+	if l.owner == nil {
+		return nil
+	}
+	return l.slotsOf("")
+}
+
+// ranges writes slots as people do: 0-5460, 7.
+func ranges(owned []int) string {
+	var text strings.Builder
+	for i, slot := range owned {
+		from, to := i == 0 || owned[i-1] != slot-1, i+1 == len(owned) || owned[i+1] != slot+1
+		switch {
+		case from && i > 0:
+			fmt.Fprintf(&text, ", %d", slot)
+		case from:
+			fmt.Fprintf(&text, "%d", slot)
+		case to:
+			fmt.Fprintf(&text, "-%d", slot)
+		}
+	}
+	return text.String()
 }
 
 // slotsOf returns the slots of a master.

@@ -29,6 +29,7 @@ type Sink struct {
 	seen   atomic.Pointer[layout] // what was seen last
 	resume atomic.Pointer[error]  // why Apply can not go on before Positions
 	asking atomic.Bool            // the layout could not be read the last time
+	gaps   atomic.Bool            // some slots have no master, and that was told
 
 	mu      sync.Mutex
 	shards  []*shard      // replaced as a whole

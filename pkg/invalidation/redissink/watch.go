@@ -13,6 +13,12 @@ import (
 // behind are tried.
 const watchEvery = 200 * time.Millisecond
 
+// What events call the layout, and the slots that no master serves.
+const (
+	partLayout = invalidation.PartCache + " layout"
+	partSlots  = invalidation.PartCache + " slots"
+)
+
 // watch keeps seen up to date.
 func (s *Sink) watch(ctx context.Context) error {
 	return every(ctx, watchEvery, func() error {
@@ -30,14 +36,16 @@ func (s *Sink) look(ctx context.Context) error {
 	if err != nil {
 		if ctx.Err() == nil {
 			s.asking.Store(true)
-			s.waiting(invalidation.PartCache, err)
+			s.waiting(partLayout, err)
 		}
 		return err
 	}
 	if s.asking.Swap(false) {
-		s.working(invalidation.PartCache)
+		s.working(partLayout)
 	}
-	if before := s.seen.Load(); before != nil && before.equal(found) {
+	s.tellUnserved(found.unserved())
+	before := s.seen.Load()
+	if found.keep(before); before != nil && before.equal(found) {
 		return nil
 	}
 	s.seen.Store(found)
@@ -49,6 +57,22 @@ func (s *Sink) look(ctx context.Context) error {
 	s.lease.follow(ctx)
 	s.announce()
 	return nil
+}
+
+// tellUnserved says which slots no master serves, as far as that concerns the
+// one that leads.
+func (s *Sink) tellUnserved(unserved []int) {
+	switch {
+	case len(unserved) > 0 && s.Leads():
+		s.gaps.Store(true)
+		s.waiting(partSlots, errUnserved(unserved...))
+	case s.gaps.Swap(false):
+		s.working(partSlots)
+	}
+}
+
+func errUnserved(unserved ...int) error {
+	return fmt.Errorf("the slots %s are served by no master: bring back the one that had them, or give them to another (redis-cli --cluster fix)", ranges(unserved))
 }
 
 // refresh asks for the layout after keys were sent to the wrong master, with a
@@ -86,9 +110,6 @@ func (s *Sink) watchBehind(ctx context.Context) error {
 			}
 			at := sh.at.Load()
 			addr := seen.ownerOf(max(at.slot, 0))
-			if addr == "" {
-				continue
-			}
 			back := newShard(s.cfg, s.scripts, &s.earned, addr, *at)
 			asked, cancel := context.WithTimeout(ctx, askTimeout)
 			_, err := back.read(asked)
