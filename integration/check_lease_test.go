@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -74,6 +76,54 @@ func TestACheckSaysWhoLeadsForEachSource(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestACheckSaysThatALeaseIsNone(t *testing.T) {
+	t.Parallel()
+	own := servers.NewRedis(t)
+	require.NoError(t, own.Client(t).HSet(t.Context(), "inv:leader:shop", "a", "b").Err())
+	found := leases(t, own.Options(), "shop", "orders")
+	require.Len(t, found, 2)
+	assert.Equal(t, invalidation.Warn, found[0].Level)
+	assert.Contains(t, found[0].Text, "inv:leader:shop holds another type of value")
+	assert.Contains(t, found[0].Fix, "DEL inv:leader:shop")
+	assert.Equal(t, invalidation.OK, found[1].Level)
+}
+
+// Nobody else could tell: it goes on deleting.
+func TestALeaderThatCanNotRenewItsLeaseIsNamed(t *testing.T) {
+	t.Parallel()
+	o, _, admin := ownRedis(t)
+	lease := o.prefix + "inv:leader:shop"
+	setUserTo := func(rules ...any) {
+		require.NoError(t, admin.Do(t.Context(), append([]any{"ACL", "SETUSER", "relay"}, rules...)...).Err())
+	}
+	gone := func(id int) {
+		t.Helper()
+		require.NoError(t, admin.Set(t.Context(), o.key(id), "stale", 0).Err())
+		o.exec(fmt.Sprintf("INSERT INTO users VALUES (%d, 'a', NULL)", id))
+		require.Eventually(t, func() bool { return admin.Exists(t.Context(), o.key(id)).Val() == 0 }, 20*time.Second, 5*time.Millisecond)
+	}
+	setUserTo("resetkeys", "~"+o.prefix+"inv:position:*", "~"+o.prefix+"inv:parked:*", "~"+o.prefix+"[0-9e]*")
+	o.says(t, "part=lease state=waiting error=\"can not be renewed, so another daemon may lead beside this one: ask ")
+	status, page := o.get(t, "/readyz")
+	assert.Equal(t, http.StatusServiceUnavailable, status)
+	assert.Contains(t, page, "shop: waiting: lease: can not be renewed")
+	assert.Contains(t, page, "NOPERM")
+	_, page = o.get(t, "/metrics")
+	assert.Contains(t, page, `invalidator_part_working{part="lease",source="shop"} 0`)
+	assert.Contains(t, page, `invalidator_part_working{part="redis",source="shop"} 1`)
+	assert.NotContains(t, page, `invalidator_retries_total{part="lease",source="shop"} 0`)
+	gone(1)
+	setUserTo("~*")
+	o.ready(t)
+	o.says(t, "msg=working source=shop part=lease state=running")
+
+	require.NoError(t, admin.Do(t.Context(), "DEL", lease).Err())
+	require.NoError(t, admin.HSet(t.Context(), lease, "a", "b").Err())
+	require.Eventually(t, func() bool { return admin.Type(t.Context(), lease).Val() == "string" }, 20*time.Second, 5*time.Millisecond)
+	gone(2)
+	o.ready(t)
 }
 
 func TestThePreflightNoticesAnotherTeamsDaemon(t *testing.T) {

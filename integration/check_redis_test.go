@@ -200,6 +200,12 @@ func TestACheckSaysWhatIsWrongWithTheServer(t *testing.T) {
 			assert.Equal(t, "remove redis.tls, or name the port that speaks TLS", found[name].Fix)
 		}
 	})
+	t.Run("TLS where none is wanted", func(t *testing.T) {
+		t.Parallel()
+		found := checked(t, &redis.UniversalOptions{Addrs: []string{servers.NewRedisTLS(t).Addr()}})
+		assert.Len(t, found, 1)
+		assert.Equal(t, "if the server speaks TLS, set redis.tls: {}", found["connection"].Fix)
+	})
 	t.Run("no Redis", func(t *testing.T) {
 		t.Parallel()
 		found := checked(t, &redis.UniversalOptions{Addrs: []string{servers.MySQL(t).Addr()}})

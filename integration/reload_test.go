@@ -62,6 +62,43 @@ func TestAReloadWithWhichASourceWouldEndIsRefusedAndTheOldOneRunsOn(t *testing.T
 	assert.Equal(t, []any{0, "restarted: shop\n", ""}, []any{code, out, errs})
 }
 
+// The user of the old configuration has no rights in the namespace of the new one; another user has none at all.
+func TestAReloadWithWhichASourceHasNoRightsIsRefusedAndTheOldOneRunsOn(t *testing.T) {
+	t.Parallel()
+	o, own, admin := ownRedis(t)
+	setUserTo := func(user string, rules ...string) {
+		args := []any{"ACL", "SETUSER", user, "reset", "on", ">hunter2-hunter2"}
+		for _, rule := range rules {
+			args = append(args, rule)
+		}
+		require.NoError(t, admin.Do(t.Context(), args...).Err())
+	}
+	setUserTo("relay", append([]string{"~" + o.prefix + "*"}, grantedCommands...)...)
+	setUserTo("reader", "~*", "+get")
+	text, err := os.ReadFile(o.file)
+	require.NoError(t, err)
+	good := string(text)
+	for _, c := range []struct{ old, bad, says string }{
+		{`namespace: "`, `namespace: "other`, fmt.Sprintf("redis %s: GET other%sinv:position:shop is refused: the position can not be read: ACL SETUSER relay +get ~other%sinv:* +set +eval ", own.Addr(), o.prefix, o.prefix)},
+		{"relay", "reader", "EVAL is refused: the position can not be stored, and no other right could be looked at: ACL SETUSER reader +eval"},
+		{o.prefix + "email:{email}", "cart:{email}", "UNLINK cart:check is refused: what matches cart:* can not be deleted: ACL SETUSER relay +unlink ~cart:*"},
+	} {
+		o.changes(good, c.old, c.bad)
+		code, out, errs := o.ask("reload")
+		assert.Equal(t, []any{1, ""}, []any{code, out})
+		assert.Contains(t, errs, c.says)
+		assert.Equal(t, 1, strings.Count(errs, "\n"), errs)
+		o.ready(t)
+	}
+	assert.NotContains(t, o.output(), "NOPERM")
+	assert.NotContains(t, o.output(), "hunter2")
+
+	o.changes(good, "namespace:", "purge_rate: 5000\nnamespace:")
+	code, out, errs := o.ask("reload")
+	assert.Equal(t, []any{0, "restarted: shop\n", ""}, []any{code, out, errs}, "with the documented rights")
+	o.ready(t)
+}
+
 // ownRedis is a daemon on a Redis of its own, in which it has a user of its own.
 func ownRedis(t *testing.T) (*operated, *servers.RedisServer, *redis.Client) {
 	t.Helper()

@@ -28,7 +28,7 @@ type health struct {
 	maxParked int
 
 	attempt    int               // whose events are heard; see begin
-	worked     bool              // something worked in this attempt
+	connected  bool              // the source reached its database in this attempt
 	progressed bool              // the source got somewhere in this attempt
 	lost       bool              // no usable position, and no purge was asked for yet
 	settled    bool              // it progressed or stood by, in any attempt
@@ -125,9 +125,9 @@ func (h *health) waits(e invalidation.Event) {
 // works says that a part works. The gate belongs to the source: what heals one
 // heals the other.
 func (h *health) works(part string) {
-	h.worked = true
 	h.heal(part)
 	if part == invalidation.PartSource {
+		h.connected = true
 		h.heal(invalidation.PartGate)
 	}
 }
@@ -171,7 +171,7 @@ func (h *health) leadership(now time.Time, e invalidation.Event) {
 	h.status.Role, h.status.Leader = Leading, e.Text
 	if e.Kind == invalidation.Standby {
 		h.status.Role = StandingBy
-		h.progressed, h.lost, h.settled = false, false, true
+		h.connected, h.progressed, h.lost, h.settled = false, false, false, true
 		clear(h.purges)
 		h.covered = newCoverage(now)
 		h.works(invalidation.PartCache)
@@ -221,7 +221,7 @@ func (h *health) forget() {
 		h.waiting[partSupervisor] = supervisor
 	}
 	clear(h.purges)
-	h.worked, h.progressed, h.lost = false, false, false
+	h.connected, h.progressed, h.lost = false, false, false
 	h.covered.restart()
 	h.life = newLife(time.Now())
 }

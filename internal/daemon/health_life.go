@@ -48,9 +48,11 @@ func (l *life) hear(now time.Time, e invalidation.Event) {
 	case invalidation.Deleted, invalidation.Replaying, invalidation.Standby, invalidation.Leading:
 		l.cache = now
 	default:
-		if part := boundedPart(e.Part); part == invalidation.PartSource || part == invalidation.PartGate {
+		switch boundedPart(e.Part) {
+		case invalidation.PartSource, invalidation.PartGate:
 			l.source = now
-		} else {
+		case invalidation.PartLease: // it is renewed in the background
+		default:
 			l.cache = now
 		}
 	}

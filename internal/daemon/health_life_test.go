@@ -84,6 +84,10 @@ func TestASourceThatIsNotHeardForHalfAMinuteIsWedged(t *testing.T) {
 				w.Observe(purging(invalidation.PurgeProgress, "user:*", 1, 1))
 			})
 		}, cache},
+		"a Sink that hangs while the lease is asked for": {func(w watch) {
+			w.called(w.attempt)
+			each(time.Minute, func() { w.Observe(waitingFor(invalidation.PartLease, "refused")) })
+		}, cache},
 		"a standby that hangs": {func(w watch) {
 			w.called(w.attempt)
 			w.Observe(leads(invalidation.Standby, "b"))

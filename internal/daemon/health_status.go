@@ -156,8 +156,8 @@ func (h *health) verdict(now time.Time) (state State, reason string, ready bool)
 		return Purging, "no usable position: a purge is about to begin, entries may be stale until it is done", false
 	case atStart:
 		return Purging, purges + ": entries may be stale until it is done", false
-	case !h.worked && !h.progressed:
-		return Starting, "", false
+	case !h.connected && !h.progressed:
+		return Starting, h.begins(now), false
 	case len(h.purges) > 0:
 		state, reason = Purging, purges
 	}
@@ -236,6 +236,15 @@ func (h *health) stale(now time.Time) string {
 		return fmt.Sprintf("no progress for %s: %s", age.Round(time.Second), h.awaited(now))
 	}
 	return ""
+}
+
+// begins says for whom a source waits that has not reached its database; "" before
+// it has asked who leads.
+func (h *health) begins(now time.Time) string {
+	if h.status.Role == "" {
+		return ""
+	}
+	return h.awaited(now)
 }
 
 // awaited says for whom the source waits, where no part says so.

@@ -3,7 +3,6 @@ package daemon
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,7 +65,7 @@ func TestReadyMeansThatNothingWaitsAndThatThereWasProgress(t *testing.T) {
 			h.called(0)
 			h.returned(0, 0, nil)
 			h.answered(0)
-		}, false, "running: no progress yet"},
+		}, false, "starting"},
 		"a part of a huge transaction is deleted": {func(h *health) {
 			h.called(0)
 			h.returned(0, 1000, nil)
@@ -244,12 +243,35 @@ func TestReadyMeansThatNothingWaitsAndThatThereWasProgress(t *testing.T) {
 		"leads, and no progress since": {func(h *health) {
 			h.Observe(leads(invalidation.Standby, "host-b/7"))
 			h.Observe(leads(invalidation.Leading, "host-a/1"))
+		}, false, "starting: it waits for the database"},
+		"leads, and never reached its database": {func(h *health) {
+			h.Observe(leads(invalidation.Leading, "host-a/1"))
+			h.answered(0)
+		}, false, "starting: it waits for the database"},
+		"leads, and has reached its database": {func(h *health) {
+			h.Observe(leads(invalidation.Leading, "host-a/1"))
+			h.Observe(working(invalidation.PartSource))
 		}, false, "running: no progress yet"},
 		"leads again, and no progress since": {func(h *health) {
 			h.Observe(idle())
 			h.Observe(leads(invalidation.Standby, "host-b/7"))
 			h.Observe(leads(invalidation.Leading, "host-a/1"))
-		}, false, "running: no progress since the last start or change of leader"},
+		}, false, "starting: it waits for the database"},
+		"leads and can not renew its lease": {func(h *health) {
+			h.Observe(leads(invalidation.Leading, "host-a/1"))
+			h.Observe(waitingFor(invalidation.PartLease, "refused"))
+			h.Observe(idle())
+		}, false, "waiting: lease: refused"},
+		"could not renew its lease, and can again": {func(h *health) {
+			h.Observe(idle())
+			h.Observe(waitingFor(invalidation.PartLease, "refused"))
+			h.Observe(working(invalidation.PartLease))
+		}, true, "running"},
+		"could not renew its lease, and another one leads": {func(h *health) {
+			h.Observe(idle())
+			h.Observe(waitingFor(invalidation.PartLease, "refused"))
+			h.Observe(leads(invalidation.Standby, "host-b/7"))
+		}, true, "standby: host-b/7 leads"},
 		"leads": {func(h *health) {
 			h.Observe(leads(invalidation.Leading, "host-a/1"))
 			h.Observe(idle())
@@ -346,55 +368,4 @@ func TestTheStatusTellsAllThatIsKnown(t *testing.T) {
 		time.Sleep(time.Minute)
 		assert.Nil(t, h.snapshot().Lag, "nobody has said anything of it for a minute")
 	})
-}
-
-func TestWhatAnEarlierAttemptStillSaysIsNotHeard(t *testing.T) {
-	t.Parallel()
-	log, lines := logged(slog.LevelInfo)
-	w := newWatch(log, newRedactor(), "shop", "mysql")
-	first := w.begin()
-	first.Observe(idle())
-	first.stopped(errors.New("broken"))
-	second := w.begin()
-	second.Observe(working(invalidation.PartSource))
-	lines()
-
-	late := watchedSink{Sink: dryRunSink{rows: true}, watch: first}
-	require.NoError(t, late.Apply(t.Context(), invalidation.Batch{Keys: []string{"k"}, Patterns: []string{"order:*"}}))
-	first.Observe(idle())
-	first.Observe(waitingFor(invalidation.PartCache, "closed"))
-	first.Observe(purging(invalidation.PurgeStarted, "user:*", 7, 0))
-	s := w.snapshot()
-	assert.Equal(t, Running, s.State)
-	assert.Equal(t, "no progress since the last start or change of leader", s.Reason)
-	assert.Empty(t, s.Purges)
-	assert.Empty(t, lines())
-	second.Observe(idle())
-	assert.True(t, w.snapshot().Ready)
-}
-
-func TestObserversMayBeCalledFromManyGoroutines(t *testing.T) {
-	t.Parallel()
-	w := newWatch(slog.New(slog.DiscardHandler), newRedactor(), "shop", "mysql").metered(newMetrics("", ""), nil)
-	sink := watchedSink{Sink: dryRunSink{rows: true}, watch: w}
-	ended := make(chan struct{})
-	for range 4 {
-		go func() {
-			defer func() { ended <- struct{}{} }()
-			for i := range 200 {
-				_ = sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"k"}, Patterns: []string{"user:*"}})
-				w.Observe(invalidation.Event{Kind: invalidation.Kind(1 + i%int(invalidation.Noted)), Part: invalidation.PartCache, Text: "user:*", Count: i})
-				w.SetLag(int64(i), 0)
-				w.snapshot()
-				w.wedged(time.Now())
-				if i%50 == 0 {
-					w.stopped(invalidation.ErrResume)
-					w.begin()
-				}
-			}
-		}()
-	}
-	for range 4 {
-		<-ended
-	}
 }

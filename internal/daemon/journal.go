@@ -109,9 +109,9 @@ func (j *journal) note(part slog.Attr, e invalidation.Event) {
 
 // leadership logs who leads, when that is somebody else than before.
 func (j *journal) leadership(part slog.Attr, e invalidation.Event) {
+	j.waits.heal(invalidation.PartLease)
 	if e.Kind == invalidation.Leading {
 		j.leader = nil
-		delete(j.waits, invalidation.PartLease)
 		j.log.Info("leading", part, slog.String("state", string(Leading)))
 		return
 	}

@@ -200,6 +200,23 @@ func TestALeaderIsLoggedOnceUntilAnotherOneLeads(t *testing.T) {
 	}, lines())
 }
 
+func TestALeaseThatIsLostTwiceIsLoggedTwice(t *testing.T) {
+	t.Parallel()
+	for line, between := range map[string]invalidation.Event{
+		"level=INFO msg=working source=shop part=lease state=running":                    working(invalidation.PartLease),
+		"level=INFO msg=leading source=shop part=lease state=leading":                    leads(invalidation.Leading, "a"),
+		`level=INFO msg="standing by" source=shop part=lease state=standby leader=other`: leads(invalidation.Standby, "other"),
+	} {
+		log, lines := logged(slog.LevelInfo)
+		j := newJournal(log, "shop")
+		j.Observe(waitingFor(invalidation.PartLease, "refused"))
+		j.Observe(between)
+		j.Observe(waitingFor(invalidation.PartLease, "refused"))
+		waits := `level=WARN msg=waiting source=shop part=lease state=waiting error=refused`
+		assert.Equal(t, []string{waits, line, waits}, lines())
+	}
+}
+
 func TestWhatAnOperatorShouldKnowIsLoggedAndItsRepeatsOnceAMinute(t *testing.T) {
 	t.Parallel()
 	for want, e := range map[string]invalidation.Event{

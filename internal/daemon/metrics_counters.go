@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,10 +19,12 @@ type sourceCounters struct {
 	purges, purgesDone, purgedKeys                *prometheus.CounterVec
 	replays, lost, incomplete, restarts, takeover *prometheus.CounterVec
 	batch, latency, gate                          *prometheus.HistogramVec
+	leads                                         map[string]*atomic.Bool // by source, however often that is replaced
 }
 
 func newSourceCounters() sourceCounters {
 	return sourceCounters{
+		leads:        map[string]*atomic.Bool{},
 		transactions: counter("transactions_total", "Transactions of a binlog, or rows of an outbox, whose keys Redis has answered for. Those read again after a restart count again."),
 		keys:         counter("keys_total", "Keys that rows or outbox rows named, without the duplicates of one batch."),
 		coalesced:    counter("coalesced_keys_total", "Keys that were dropped because the same batch named them before."),
@@ -79,11 +82,15 @@ func (c sourceCounters) forget(source string) {
 	for _, v := range c.vecs() {
 		v.DeletePartialMatch(prometheus.Labels{"source": source})
 	}
+	delete(c.leads, source)
 }
 
 // of returns the metrics of one source. All its series exist from now on: what
 // has not happened yet is 0, so that its first time is an increase.
 func (c sourceCounters) of(source string, groups []string) *sourceMetrics {
+	if c.leads[source] == nil {
+		c.leads[source] = &atomic.Bool{}
+	}
 	m := &sourceMetrics{
 		transactions: c.transactions.WithLabelValues(source), keys: c.keys.WithLabelValues(source),
 		coalesced: c.coalesced.WithLabelValues(source), batch: c.batch.WithLabelValues(source),
@@ -92,7 +99,7 @@ func (c sourceCounters) of(source string, groups []string) *sourceMetrics {
 		purgesDone: c.purgesDone.WithLabelValues(source), purgedKeys: c.purgedKeys.WithLabelValues(source),
 		lost:       c.lost.WithLabelValues(source),
 		incomplete: c.incomplete.WithLabelValues(source), restarts: c.restarts.WithLabelValues(source),
-		pruned: c.pruned.WithLabelValues(source), takeover: c.takeover.WithLabelValues(source),
+		pruned: c.pruned.WithLabelValues(source), takeover: c.takeover.WithLabelValues(source), leads: c.leads[source],
 		retries: map[string]prometheus.Counter{}, replays: map[string]prometheus.Counter{}, deleted: map[string]deletes{}, purging: map[string]int{},
 	}
 	for _, part := range []string{invalidation.PartCache, invalidation.PartLease, invalidation.PartSource, invalidation.PartGate} {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ type sourceMetrics struct {
 	transactions, keys, coalesced, pruned  prometheus.Counter
 	parked, purges, purgesDone, purgedKeys prometheus.Counter
 	lost, incomplete, restarts, takeover   prometheus.Counter
+	leads                                  *atomic.Bool // since the last takeover
 	batch, latency, gate                   prometheus.Observer
 	retries                                map[string]prometheus.Counter // by part
 	replays                                map[string]prometheus.Counter // by cause
@@ -57,7 +59,11 @@ func (m *sourceMetrics) Observe(e invalidation.Event) {
 			add(m.parked, e.Keys)
 		}
 	case invalidation.Leading:
-		m.takeover.Inc()
+		if !m.leads.Swap(true) { // a source that begins anew says so again
+			m.takeover.Inc()
+		}
+	case invalidation.Standby:
+		m.leads.Store(false)
 	case invalidation.Pruned:
 		add(m.pruned, e.Count)
 	}
@@ -118,6 +124,13 @@ func (m *sourceMetrics) stopped(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.purging)
+}
+
+// released notes that the lease was given up.
+func (m *sourceMetrics) released() {
+	if m != nil {
+		m.leads.Store(false)
+	}
 }
 
 // Why a source begins again at an older position.

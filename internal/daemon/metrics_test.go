@@ -178,6 +178,33 @@ func TestASourceThatIsReplacedGoesOnCountingAndOneThatIsGoneIsForgotten(t *testi
 	assert.NotContains(t, exposition(t, m), "shop")
 }
 
+func TestATakeoverIsWhereItDidNotLeadBefore(t *testing.T) {
+	t.Parallel()
+	m := newMetrics("", "")
+	shop := metered(m, "shop")
+	takeovers := func(want string) {
+		t.Helper()
+		assert.Equal(t, []string{`{source="shop"} ` + want}, series(t, m, "takeovers_total"))
+	}
+	shop.Observe(leads(invalidation.Leading, "a"))
+	shop.stopped(invalidation.ErrResume)
+	shop.begin().Observe(leads(invalidation.Leading, "a"))
+	takeovers("1")
+	replaced := metered(m, "shop")
+	replaced.Observe(leads(invalidation.Leading, "a"))
+	m.forget(shop.health)
+	takeovers("1")
+	replaced.Observe(leads(invalidation.Standby, "b"))
+	replaced.Observe(leads(invalidation.Leading, "a"))
+	takeovers("2")
+	(&supervisor{watch: replaced}).release(t.Context(), &fakeCache{}) // as for another namespace
+	replaced.Observe(leads(invalidation.Leading, "a"))
+	takeovers("3")
+	m.forget(replaced.health)
+	metered(m, "shop").Observe(leads(invalidation.Leading, "a"))
+	takeovers("1")
+}
+
 func TestASourceThatIsReplacedOwesWhatItOwed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -181,8 +181,8 @@ func (f *purgeProgress) hear(_ int, e invalidation.Event) {
 	defer f.mu.Unlock()
 	switch e.Kind { //nolint:exhaustive // the rest is no progress
 	case invalidation.Waiting:
-		if part := boundedPart(e.Part); part == invalidation.PartSource || part == invalidation.PartGate {
-			return // no purge needs the database
+		if boundedPart(e.Part) != invalidation.PartCache {
+			return // no purge needs the database, nor the lease
 		}
 		f.line.Event, f.line.Error = ProgressWaiting, e.Part+": "+oneLine(e.Err)
 	case invalidation.PurgeStarted, invalidation.PurgeProgress, invalidation.PurgeDone:

@@ -125,6 +125,9 @@ func (f *replayProgress) hear(attempt int, e invalidation.Event) {
 	case invalidation.Deleted:
 		f.line.Deleted += e.Count
 	case invalidation.Waiting:
+		if e.Part == invalidation.PartLease {
+			return // it goes on without
+		}
 		f.line.Event, f.line.Error = ProgressWaiting, e.Part+": "+oneLine(e.Err)
 	case invalidation.Standby:
 		f.line.Event, f.line.Leader = ProgressFailed, e.Text

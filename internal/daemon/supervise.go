@@ -156,6 +156,7 @@ func (s *supervisor) release(ctx context.Context, held cache) {
 	if held == nil {
 		return
 	}
+	s.watch.metrics.released()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	if err := held.Release(ctx); err != nil {

@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"errors"
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -48,4 +51,55 @@ func TestPatternsThatAreHandedOverAreOwedUntilTheyArePurged(t *testing.T) {
 	_, err := sink.Positions(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, w.snapshot().Purges, "the Sink drops them, and the source asks again")
+}
+
+func TestWhatAnEarlierAttemptStillSaysIsNotHeard(t *testing.T) {
+	t.Parallel()
+	log, lines := logged(slog.LevelInfo)
+	w := newWatch(log, newRedactor(), "shop", "mysql")
+	first := w.begin()
+	first.Observe(idle())
+	first.stopped(errors.New("broken"))
+	second := w.begin()
+	second.Observe(working(invalidation.PartSource))
+	lines()
+
+	late := watchedSink{Sink: dryRunSink{rows: true}, watch: first}
+	require.NoError(t, late.Apply(t.Context(), invalidation.Batch{Keys: []string{"k"}, Patterns: []string{"order:*"}}))
+	first.Observe(idle())
+	first.Observe(waitingFor(invalidation.PartCache, "closed"))
+	first.Observe(purging(invalidation.PurgeStarted, "user:*", 7, 0))
+	s := w.snapshot()
+	assert.Equal(t, Running, s.State)
+	assert.Equal(t, "no progress since the last start or change of leader", s.Reason)
+	assert.Empty(t, s.Purges)
+	assert.Empty(t, lines())
+	second.Observe(idle())
+	assert.True(t, w.snapshot().Ready)
+}
+
+func TestObserversMayBeCalledFromManyGoroutines(t *testing.T) {
+	t.Parallel()
+	w := newWatch(slog.New(slog.DiscardHandler), newRedactor(), "shop", "mysql").metered(newMetrics("", ""), nil)
+	sink := watchedSink{Sink: dryRunSink{rows: true}, watch: w}
+	ended := make(chan struct{})
+	for range 4 {
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			for i := range 200 {
+				_ = sink.Apply(t.Context(), invalidation.Batch{Keys: []string{"k"}, Patterns: []string{"user:*"}})
+				w.Observe(invalidation.Event{Kind: invalidation.Kind(1 + i%int(invalidation.Noted)), Part: invalidation.PartCache, Text: "user:*", Count: i})
+				w.SetLag(int64(i), 0)
+				w.snapshot()
+				w.wedged(time.Now())
+				if i%50 == 0 {
+					w.stopped(invalidation.ErrResume)
+					w.begin()
+				}
+			}
+		}()
+	}
+	for range 4 {
+		<-ended
+	}
 }
