@@ -41,9 +41,17 @@ func (s *Sink) beginOnce(ctx context.Context) ([]string, error) {
 	shards := make([]*shard, len(in.masters))
 	for i, addr := range in.masters {
 		shards[i] = newShard(s.cfg, s.scripts, &s.earned, addr, s.placeIn(in.middle(addr)))
+		if dead := s.dead.Load(); dead != nil && dead.addr == addr {
+			shards[i].state.fails(dead.since)
+		}
 	}
 	for _, before := range s.current() {
 		before.close()
+		for _, sh := range shards {
+			if sh.address() == before.address() {
+				sh.follows(before)
+			}
+		}
 	}
 	s.replace(shards)
 	positions, errs := make([][]string, len(shards)), make([]error, len(shards))

@@ -11,17 +11,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// chunk is what one pipeline deletes.
+// chunk is keys that one master deletes, in pipelines of bounded size.
 type chunk struct {
-	sink       *Sink
-	shard      *shard
-	found      *tally
-	left       []string // not answered yet
-	moved      []string // to be sent elsewhere
-	why        error    // why some of them are, where that is no news of the layout
-	perCommand int
-	parks      bool  // what is refused for good is remembered
-	refusal    error // why some were, the first time
+	sink    *Sink
+	shard   *shard
+	found   *tally
+	left    []string // not answered yet
+	moved   []string // to be sent elsewhere
+	why     error    // why some of them are, where that is no news of the layout
+	single  bool     // a command for each key: one was refused, and which is not known
+	parks   bool     // what is refused for good is remembered
+	refusal error    // why some were, the first time
 }
 
 // unlink is one command of a pipeline.
@@ -31,39 +31,60 @@ type unlink struct {
 	reply *redis.IntCmd
 }
 
-// send deletes what is left, once. What is left after an error has to be sent
-// again.
+// delete sends pipelines until each key was answered; one where there are no
+// keys. What is left after an error was not deleted.
+func (c *chunk) delete(ctx context.Context, doing string) error {
+	for first := true; first || len(c.left) > 0; first = false {
+		if err := c.sink.persist(ctx, c.shard, doing, func() error { return c.send(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send sends one pipeline. What is left after an error has to be sent again.
 func (c *chunk) send(ctx context.Context) error {
-	commands := c.commands()
+	keys := c.left[:min(len(c.left), c.shard.size.get())]
+	commands := c.commands(keys)
 	err := c.shard.send(ctx, func(pipe redis.Pipeliner) {
 		for i := range commands {
 			commands[i].reply = pipe.Unlink(ctx, commands[i].keys...)
 		}
 	})
+	c.shard.size.learn(len(keys), err)
 	if err != nil {
 		return err
 	}
-	return c.read(ctx, commands)
+	rest := c.left[len(keys):]
+	again, err := c.read(ctx, commands)
+	if c.left = rest; len(again) > 0 {
+		c.left = slices.Concat(again, rest)
+	}
+	return err
 }
 
 // commands groups the keys for the report, and bounds each command.
-func (c *chunk) commands() []unlink {
+func (c *chunk) commands(all []string) []unlink {
 	var commands []unlink
+	perCommand := c.sink.perCommand()
+	if c.single {
+		perCommand = 1
+	}
 	add := func(group string, all []string) {
-		for keys := range slices.Chunk(all, c.perCommand) {
+		for keys := range slices.Chunk(all, perCommand) {
 			commands = append(commands, unlink{group: group, keys: keys})
 		}
 	}
-	if len(c.left) == 0 {
+	if len(all) == 0 {
 		return nil
 	}
-	first := c.found.of(c.left[0])
-	if !slices.ContainsFunc(c.left, func(key string) bool { return c.found.of(key) != first }) {
-		add(first, c.left)
+	first := c.found.of(all[0])
+	if !slices.ContainsFunc(all, func(key string) bool { return c.found.of(key) != first }) {
+		add(first, all)
 		return commands
 	}
 	byGroup := map[string][]string{}
-	for _, key := range c.left {
+	for _, key := range all {
 		group := c.found.of(key)
 		byGroup[group] = append(byGroup[group], key)
 	}
@@ -73,9 +94,10 @@ func (c *chunk) commands() []unlink {
 	return commands
 }
 
-// read reads every reply. What was refused for good is left, or parked.
-func (c *chunk) read(ctx context.Context, commands []unlink) error {
-	c.left = nil
+// read reads every reply, and returns the keys that have to be sent again. What
+// was refused for good is left, or parked.
+func (c *chunk) read(ctx context.Context, commands []unlink) (again []string, err error) {
+	c.single = false
 	var refused []string
 	var failed error
 	asked := map[string][]string{} // by address
@@ -93,11 +115,11 @@ func (c *chunk) read(ctx context.Context, commands []unlink) error {
 		case isRefused(err) && len(cmd.keys) == 1:
 			refused, c.refusal = append(refused, cmd.keys...), cmp.Or(c.refusal, err)
 		case isRefused(err):
-			c.perCommand, failed = 1, errAgain // which one is it?
-			c.left = append(c.left, cmd.keys...)
+			c.single, failed = true, errAgain // which one is it?
+			again = append(again, cmd.keys...)
 		default:
 			failed = worse(err, failed)
-			c.left = append(c.left, cmd.keys...)
+			again = append(again, cmd.keys...)
 		}
 	}
 	for addr, keys := range asked {
@@ -113,12 +135,11 @@ func (c *chunk) read(ctx context.Context, commands []unlink) error {
 	}
 	if len(refused) > 0 && c.parks {
 		if err := c.sink.park(ctx, c.shard, refused, c.refusal); err != nil {
-			c.left = append(c.left, refused...)
-			return err
+			return append(again, refused...), err
 		}
 	}
 	c.found.leave(refused)
-	return failed
+	return again, failed
 }
 
 // redirect returns the address that a MOVED or ASK names; "" for others.

@@ -15,10 +15,7 @@ import (
 )
 
 const (
-	// keysPerPipeline bounds how long Redis works on one pipeline, and how
-	// much is deleted again after a connection broke.
-	keysPerPipeline = 4096
-	keysPerUnlink   = 256
+	keysPerUnlink = 256
 	// heartbeat is how long a master goes without a compare-and-set while
 	// others get deletes.
 	heartbeat = 500 * time.Millisecond
@@ -132,26 +129,19 @@ func (s *Sink) route(keys []string, found *tally) (parts []part, lost []string) 
 	}), lost
 }
 
-// deletePart deletes one master's keys, in pipelines of bounded size. It
-// returns those that another master has by now, and why.
+// deletePart deletes one master's keys. It returns those that another master has
+// by now, and why.
 func (s *Sink) deletePart(ctx context.Context, p part, found *tally) (moved []string, why, err error) {
-	for first := true; first || len(p.keys) > 0; first = false {
-		c := &chunk{sink: s, shard: p.shard, found: found, left: p.keys[:min(len(p.keys), keysPerPipeline)], perCommand: s.perCommand(), parks: true}
-		p.keys = p.keys[len(c.left):]
-		err := s.persist(ctx, p.shard, "delete", func() error { return c.send(ctx) })
-		moved, why = append(moved, c.moved...), cmp.Or(c.why, why)
-		switch {
-		case errors.Is(err, errMoved):
-			return slices.Concat(moved, c.left, p.keys), why, nil
-		case errors.Is(err, errBehind):
-			found.leave(c.left)
-			found.leave(p.keys)
-			return moved, why, nil
-		case err != nil:
-			return moved, why, err
-		}
+	c := &chunk{sink: s, shard: p.shard, found: found, left: p.keys, parks: true}
+	err = c.delete(ctx, "delete")
+	switch {
+	case errors.Is(err, errMoved):
+		return append(c.moved, c.left...), c.why, nil
+	case errors.Is(err, errBehind):
+		found.leave(c.left)
+		err = nil
 	}
-	return moved, why, nil
+	return c.moved, c.why, err
 }
 
 // perCommand is how many keys one command deletes: in a cluster they would have

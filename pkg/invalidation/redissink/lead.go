@@ -73,6 +73,12 @@ func (s *Sink) leads() {
 	}
 }
 
+// dead is a master that was waited for in vain.
+type dead struct {
+	addr  string
+	since time.Time
+}
+
 // leadAnyway leads without the lease, and reports whether it did: in a cluster
 // one master that is down does not hold the others up. Two that do are waste and
 // no error, the nonce tells them; while another one writes, this one waits.
@@ -84,6 +90,7 @@ func (s *Sink) leadAnyway(ctx context.Context, began *time.Time) bool {
 		*began = time.Now()
 		return false
 	}
+	s.dead.Store(&dead{s.seen.Load().ownerOf(slotOf(s.cfg.leaseKey())), *began})
 	s.leads()
 	s.observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartLease, Text: "leads without the lease, because the master that has it can not be reached"})
 	return true

@@ -236,8 +236,8 @@ func (s *Sink) scanStep(ctx context.Context, sh *shard, cursor uint64, on int64,
 // purgeSome deletes keys that a scan has found.
 func (s *Sink) purgeSome(ctx context.Context, sh *shard, keys []string, p *pass) error {
 	found := &tally{group: func(string) string { return "" }, counts: map[string]*count{}}
-	c := &chunk{sink: s, shard: sh, found: found, left: keys, perCommand: s.perCommand(), parks: !p.byHand}
-	if err := s.persist(ctx, sh, "purge", func() error { return c.send(ctx) }); err != nil {
+	c := &chunk{sink: s, shard: sh, found: found, left: keys, parks: !p.byHand}
+	if err := c.delete(ctx, "purge"); err != nil {
 		return err
 	}
 	if len(c.moved) > 0 {

@@ -30,6 +30,7 @@ type shard struct {
 	extra  []string   // older positions in slots that came from, or go to, other masters
 
 	state shardState
+	size  size
 }
 
 // place is where a master's position stands.
@@ -45,6 +46,15 @@ func newShard(cfg Config, scripts *scripts, earned *earned, addr string, at plac
 	sh.at.Store(&at)
 	sh.connect(addr)
 	return sh
+}
+
+// follows takes over what the shard before it knew of the master, but for what
+// is stored there.
+func (sh *shard) follows(before *shard) {
+	sh.size.keys.Store(before.size.keys.Load())
+	if since, ok := before.state.givenUp(); ok {
+		sh.state.fails(since) // it is not waited for again
+	}
 }
 
 // connect goes to another address, and breaks what is under way to the one

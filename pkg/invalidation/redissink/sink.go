@@ -30,6 +30,7 @@ type Sink struct {
 	resume atomic.Pointer[error]  // why Apply can not go on before Positions
 	asking atomic.Bool            // the layout could not be read the last time
 	gaps   atomic.Bool            // some slots have no master, and that was told
+	dead   atomic.Pointer[dead]   // the master of the lease, where it was waited for in vain
 
 	mu      sync.Mutex
 	shards  []*shard      // replaced as a whole
@@ -99,6 +100,7 @@ func (s *Sink) Positions(ctx context.Context) ([]string, error) {
 		}
 		if err == nil {
 			s.known = true
+			s.dead.Store(nil)
 			return positions, nil
 		}
 	}
