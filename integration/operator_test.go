@@ -218,3 +218,98 @@ func TestAReloadChangesOnlyWhatChanged(t *testing.T) {
 	assert.Equal(t, 1, code)
 	assert.Contains(t, errs, "http.listen: can not change")
 }
+
+// begin runs a command that talks to the daemon in the background.
+func (o *operated) begin(args ...string) *program {
+	o.t.Helper()
+	args = append(args, "--config="+o.file, "--addr="+listening.FindStringSubmatch(o.output())[1])
+	p := &program{cmd: exec.CommandContext(context.WithoutCancel(o.t.Context()), theBinary(o.t), args...)}
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	require.NoError(o.t, p.cmd.Start())
+	o.t.Cleanup(p.kill)
+	return p
+}
+
+func TestAPurgeThatTheACLForbidsIsToldAndHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	o, _, admin := ownRedis(t)
+	o.rdb = admin
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "relay", "resetkeys", "~"+o.prefix+"*").Err())
+	const others = 1200 // more than are ever parked
+	pipe := admin.Pipeline()
+	for i := range others {
+		pipe.Set(t.Context(), fmt.Sprint("zzz:", i), "x", 0)
+	}
+	_, err := pipe.Exec(t.Context())
+	require.NoError(t, err)
+	code, out, errs := o.ask("purge", "zzz:*")
+	assert.Equal(t, 1, code, errs)
+	assert.Contains(t, out, "shop: done: 0 keys deleted")
+	assert.Equal(t, "invalidator: shop: not every key was deleted: zzz:*: 1200 keys were refused and stay: let the daemon's user delete them, and purge again: NOPERM No permissions to access a key\n", errs)
+	code, out, _ = o.ask("parked")
+	assert.Equal(t, []any{0, "no keys are parked\n"}, []any{code, out})
+	o.cache(1)
+	o.exec("INSERT INTO users VALUES (1, 'a', 'a@x')")
+	o.awaitGone(1)
+	o.ready(t)
+
+	o.cache("email:b@x")
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "relay", "resetkeys", "~"+o.prefix+"inv:*").Err())
+	o.exec("UPDATE users SET email = 'b@x'")
+	o.says(t, "redis refuses to delete a key")
+	require.NoError(t, admin.Del(t.Context(), o.key("email:b@x")).Err())
+	for _, args := range [][]string{{"parked", "--retry"}, {"parked", "--retry", "--json"}} {
+		code, _, errs = o.ask(args...)
+		assert.Equal(t, 1, code, args)
+		assert.Equal(t, "invalidator: some keys stay parked: mend what refuses them, and retry; or forget them with --drop\n", errs)
+	}
+	code, out, errs = o.ask("parked", "--drop")
+	assert.Equal(t, 0, code, errs)
+	assert.Equal(t, "3 keys forgotten, 0 stay parked: what is cached under the forgotten ones may be stale until it expires or is deleted\n", out)
+	_, page := o.get(t, "/metrics")
+	assert.Contains(t, page, `invalidator_parked_keys{source="shop"} 0`)
+}
+
+func TestAPurgeThatHasBegunGoesOnAfterAReload(t *testing.T) {
+	t.Parallel()
+	o, _, admin := ownRedis(t)
+	text, err := os.ReadFile(o.file)
+	require.NoError(t, err)
+	rate := func(perSecond int) {
+		o.changes(string(text), "namespace:", fmt.Sprintf("purge_rate: %d\nnamespace:", perSecond))
+		code, out, errs := o.ask("reload")
+		require.Equal(t, []any{0, "restarted: shop\n"}, []any{code, out}, errs)
+		require.Eventually(t, func() bool { status, _ := o.get(t, "/readyz"); return status == 200 }, 20*time.Second, 20*time.Millisecond, o)
+	}
+	slowly := func(pattern string) *program {
+		rate(10)
+		for i := range 300 { // half a minute
+			require.NoError(t, admin.Set(t.Context(), fmt.Sprint(strings.TrimSuffix(pattern, "*"), i), "x", 0).Err())
+		}
+		p := o.begin("purge", pattern)
+		p.says(t, "shop: purges "+pattern)
+		return p
+	}
+	gone := func(pattern string) bool { return len(admin.Keys(t.Context(), pattern).Val()) == 0 }
+
+	followed := slowly("em:*")
+	rate(100_000)
+	assert.Equal(t, 0, followed.end(t), followed)
+	assert.Contains(t, followed.output(), "shop: done: ")
+	assert.True(t, gone("em:*"))
+
+	interrupted := slowly("order:*")
+	require.NoError(t, interrupted.cmd.Process.Signal(os.Interrupt))
+	assert.Equal(t, 1, interrupted.end(t))
+	assert.False(t, gone("order:*"))
+	rate(100_000)
+	require.Eventually(t, func() bool { return gone("order:*") }, 20*time.Second, 20*time.Millisecond, o)
+	assert.NotContains(t, o.output(), "a purge by hand is not done")
+
+	stopped := slowly("item:*")
+	require.NoError(t, o.cmd.Process.Signal(syscall.SIGTERM))
+	assert.Equal(t, 0, o.end(t))
+	assert.Equal(t, 1, stopped.end(t))
+	assert.Regexp(t, "invalidator: shop: the (daemon stops|source was stopped before it was done)", stopped.output())
+	assert.Contains(t, o.output(), `level=WARN msg="a purge by hand is not done, and not remembered: ask for it again" source=shop pattern=item:* reason="the source was stopped before it was done"`)
+}

@@ -53,7 +53,7 @@ func (s *Sink) park(ctx context.Context, sh *shard, keys []string, why error) er
 		s.observe(invalidation.Event{Kind: invalidation.Parked, Part: invalidation.PartCache, Count: held, Keys: added, Err: why})
 	}
 	if full {
-		return fmt.Errorf("more than %d keys can not be deleted and none more is parked: look at them with \"invalidator parked\", mend what refuses them, and retry them: %w", s.cfg.MaxParked, why)
+		return fmt.Errorf("more than %d keys can not be deleted and none more is parked: look at them with \"invalidator parked\", mend what refuses them and retry them, or forget them with \"invalidator parked --drop\": %w", s.cfg.MaxParked, why)
 	}
 	return nil
 }
