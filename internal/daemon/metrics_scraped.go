@@ -38,7 +38,7 @@ func newScraped() *scraped {
 		ready:           desc("ready", "1 while the source is ready in the sense of /readyz, which says why if it is not."),
 		leader:          desc("leader", "1 while this process leads, 0 while another one does or nobody. The sum over all processes should be 1."),
 		parked:          desc("parked_keys", "Keys whose delete Redis refuses for good: see invalidator parked."),
-		purging:         desc("purges_running", "Purges by pattern that are asked for or run. The position waits for them."),
+		purging:         desc("purges_running", "Purges by pattern that are asked for or run. The position waits for them, but for those by hand."),
 		sources:         map[string]*health{},
 	}
 }
