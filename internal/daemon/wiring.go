@@ -25,8 +25,12 @@ type wiring struct {
 	dryRun  *printer          // nil: it is none
 }
 
-// supervisor returns what keeps one source running.
+// supervisor returns what keeps one source running. From now on no other source
+// deletes what belongs to it.
 func (w wiring) supervisor(src Source) *supervisor {
+	if w.holder != nil {
+		w.holder.Spare(w.cfg.Namespace, src.Name)
+	}
 	watched := newWatch(w.log, w.redact, src.Name, src.kind()).metered(w.metrics, groupNames(src))
 	s := &supervisor{watch: watched, feed: newFeed(watched.log)}
 	s.assemble = func(watched watch) (assembly, error) { return w.assemble(src, watched, s.feed) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,8 +30,8 @@ type Config struct {
 	Namespace string
 	// Source names the log that the position is of. Required.
 	Source string
-	// Holder is who holds the lease: one for a process, shared by its Sinks.
-	// Default: NewHolder("").
+	// Holder is who holds the lease: one for a process, shared by its Sinks,
+	// none of which deletes the keys of another. Default: NewHolder("").
 	Holder *Holder
 	// Identity tells which log this process reads. Where another process
 	// leads for another log under the same Namespace and Source, Positions
@@ -119,20 +118,4 @@ func (c Config) options(addr string, connected func()) *redis.Options {
 		return nil
 	}
 	return o
-}
-
-// PositionKey returns the Redis key that holds the position of a source. In a
-// cluster every master has one, with a hash tag behind it.
-func PositionKey(namespace, source string) string {
-	return namespace + ":position:" + source
-}
-
-func (c Config) parkedKey() string { return c.Namespace + ":parked:" + c.Source }
-func (c Config) leaseKey() string  { return c.Namespace + ":leader:" + c.Source }
-
-// IsOwnKey reports whether a key, or one that begins so, is a Sink's own in a
-// namespace. No Sink deletes those.
-func IsOwnKey(namespace, key string) bool {
-	rest, ok := strings.CutPrefix(key, namespace)
-	return ok && (strings.HasPrefix(rest, ":position:") || strings.HasPrefix(rest, ":parked:") || strings.HasPrefix(rest, ":leader:"))
 }

@@ -36,8 +36,9 @@ type Holder struct {
 	name, nonce string
 	restarted   bool // the name is kept over restarts
 
-	mu   sync.Mutex
-	took map[string]bool // leases that this process has held
+	mu     sync.Mutex
+	took   map[string]bool // leases that this process has held
+	spared []string        // see Spare; in a cluster a hash tag may stand behind
 }
 
 // NewHolder returns a Holder with a name by which people know the process,

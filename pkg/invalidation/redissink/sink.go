@@ -43,6 +43,7 @@ func New(cfg Config) (*Sink, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	cfg.Holder.Spare(cfg.Namespace, cfg.Source)
 	scripts := newScripts()
 	s := &Sink{
 		cfg: cfg, scripts: scripts, topology: newTopology(cfg),

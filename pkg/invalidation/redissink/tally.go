@@ -1,7 +1,6 @@
 package redissink
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -60,20 +59,4 @@ func (t *tally) report(observer invalidation.Observer, took time.Duration) {
 			Count: c.keys, Found: c.found, Took: took,
 		})
 	}
-}
-
-// withoutOwn takes the daemon's own keys out.
-func (s *Sink) withoutOwn(keys []string) (kept, own []string) {
-	isOwn := func(key string) bool { return IsOwnKey(s.cfg.Namespace, key) }
-	if !slices.ContainsFunc(keys, isOwn) {
-		return keys, nil
-	}
-	for _, key := range keys {
-		if isOwn(key) {
-			own = append(own, key)
-		} else {
-			kept = append(kept, key)
-		}
-	}
-	return kept, own
 }
