@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +46,7 @@ func TestOutboxPurgesWhenThePositionIsUnusable(t *testing.T) {
 			stop := db.ready(t)
 			_ = stop()
 			require.Equal(t, []string{"k:*"}, db.sink.purged())
-			db.enqueue(t, "k:skipped")
+			db.enqueue(t, "cart:2") // which no glob covers
 			if c.change != nil {
 				c.position = outboxWith(t, db.sink.position(), c.change)
 			}
@@ -62,9 +64,64 @@ func TestOutboxPurgesWhenThePositionIsUnusable(t *testing.T) {
 			db.sink.await(t, "it purges", func() bool { return len(db.sink.purged()) == 2 })
 			db.enqueue(t, "k:new")
 			db.sink.await(t, "and goes on", func() bool { return db.sink.has("k:new") })
-			assert.False(t, db.sink.has("k:skipped"), "what was committed before is covered by the purge")
+			assert.True(t, db.sink.has("cart:2"), "the purge did not cover it")
+			db.sink.settle(t, db.conn)
+			assert.Len(t, db.sink.purged(), 2, "once")
 		})
 	}
+}
+
+// Somebody prunes what a relay that lost its position has not read yet. That the purge covers, so it goes on.
+func TestOutboxThatIsPrunedWhileALostPositionIsMadeUpForPurgesOnce(t *testing.T) {
+	t.Parallel()
+	db := newOutboxDB(t, servers.NewPostgres(t))
+	const rows = 30_000
+	_, err := db.conn.Exec(t.Context(), "DO $$ BEGIN FOR i IN 1.."+strconv.Itoa(rows)+" LOOP PERFORM cache_outbox.enqueue('cart:' || i); IF i % 1000 = 0 THEN COMMIT; END IF; END LOOP; END $$")
+	require.NoError(t, err)
+	held, release := make(chan struct{}), make(chan struct{})
+	db.sink.before = func(b invalidation.Batch) error {
+		if len(b.Keys) > 0 && held != nil {
+			close(held)
+			held = nil
+			select {
+			case <-release:
+			case <-t.Context().Done():
+			}
+		}
+		return nil
+	}
+	reads := held
+	runOutbox(t, db.config())
+	received(t, reads)
+
+	other, cfg := newOutboxSink(), db.config()
+	cfg.Sink, cfg.Observer, cfg.Retention = other, newEvents(), time.Millisecond
+	runOutbox(t, cfg)
+	other.settle(t, db.conn)
+	other.await(t, "it is pruned", func() bool { return len(remaining(t, db.conn)) == 0 })
+	close(release)
+	db.sink.settle(t, db.conn)
+	db.enqueue(t, "cart:new")
+	db.sink.await(t, "it goes on", func() bool { return db.sink.has("cart:1", "cart:new") })
+	assert.Equal(t, []string{"k:*"}, db.sink.purged())
+	assert.False(t, db.sink.has("cart:"+strconv.Itoa(rows)), "it was gone before it could be read")
+}
+
+// The dump of a server brings the rows' transaction ids, and below which of them rows were pruned. To another server these
+// mean nothing until it has given out as many.
+func TestOutboxOfARestoredDumpPurgesOnce(t *testing.T) {
+	t.Parallel()
+	db := newOutboxDB(t, servers.Postgres(t))
+	db.exec(t, "UPDATE cache_outbox.state SET pruned_below = '100000000'")
+	db.enqueue(t, "cart:1")
+	for i := range 3 {
+		stop := db.ready(t)
+		db.enqueue(t, fmt.Sprint("cart:new:", i))
+		db.sink.settle(t, db.conn)
+		_ = stop()
+	}
+	assert.True(t, db.sink.has("cart:1", "cart:new:0", "cart:new:1", "cart:new:2"))
+	assert.Equal(t, []string{"k:*"}, db.sink.purged())
 }
 
 // An outbox that is dropped and made again has lost rows that were not applied.

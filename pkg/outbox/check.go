@@ -189,7 +189,7 @@ func (s *Source) unusable(reason string) invalidation.Finding {
 	if s.onLost == invalidation.FailOnLost {
 		return invalidation.Fail.Of("position", reason, "set on_lost_position: purge, for one start at the least")
 	}
-	return invalidation.Warn.Of("position", reason+": the next start purges "+strings.Join(s.purge, " "),
+	return invalidation.Warn.Of("position", reason+": at the next start "+s.begins(),
 		"nothing; or, for a cache that is known to be right, invalidator position set --now")
 }
 

@@ -3,7 +3,6 @@ package outbox
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -22,16 +21,18 @@ import (
 // end in any order, and name their id in the WAL, of which a crash keeps what
 // was flushed.
 type mvcc struct {
-	t       *rapid.T
-	nextXid uint64
-	latest  uint64 // the highest id that has ended
-	nextID  int64
-	running map[uint64][]row
-	rows    []row // committed
-	wal     []record
-	flushed int
-	lie     bool        // tell that all WAL is flushed, as a relay without the flush rule believes
-	between func(*mvcc) // what others do while the relay works
+	t           *rapid.T
+	nextXid     uint64
+	latest      uint64 // the highest id that has ended
+	nextID      int64
+	running     map[uint64][]row
+	rows        []row // committed
+	gone        []row // pruned
+	prunedBelow uint64
+	wal         []record
+	flushed     int
+	lie         bool        // tell that all WAL is flushed, as a relay without the flush rule believes
+	between     func(*mvcc) // what others do while the relay works
 }
 
 type record struct {
@@ -134,7 +135,7 @@ func (m *mvcc) read(_ context.Context, p page, each func(row) bool) (uint64, err
 			break
 		}
 	}
-	return 0, nil
+	return m.prunedBelow, nil
 }
 
 // relay is a tail on the model that notes what it deletes and remembers.
@@ -154,7 +155,12 @@ func (r *modelRelay) resume(m *mvcc, at position) {
 	r.tail = tail{
 		source: &Source{observer: invalidation.NoObserver()}, at: at,
 		moment: m.moment, rows: m.read,
-		flushed: func(context.Context, bool) (lsn, error) { return m.flushedLSN(), nil },
+		flushed: func(_ context.Context, force bool) (lsn, error) {
+			if force {
+				m.flushed = len(m.wal)
+			}
+			return m.flushedLSN(), nil
+		},
 		emit: func(st step) error {
 			for _, key := range st.keys {
 				r.delivered[key]++
@@ -259,84 +265,6 @@ func TestNothingIsLostWhenTheRelayRestarts(t *testing.T) {
 		}
 	})
 }
-
-// Each master of a cache remembers a position of its own, and one that can not
-// be reached gets neither deletes nor positions until the relay begins again.
-func TestEveryMasterGetsWhatItMissed(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		m := newMVCC(t)
-		m.lie = true // without a crash that is as good
-		relay := m.relay(start(m))
-		type master struct {
-			stored string
-			got    map[string]bool
-			away   bool
-		}
-		masters := make([]*master, 2)
-		for i := range masters {
-			masters[i] = &master{stored: relay.stored, got: map[string]bool{}}
-		}
-		begin := func() {
-			stored := make([]string, len(masters))
-			for i, one := range masters {
-				one.away, stored[i] = false, one.stored
-			}
-			at, reason := covered(stored, position{home: home{System: "1", Timeline: "00000001"}, LSN: lsn(len(m.wal))}, 0)
-			require.Empty(t, reason)
-			relay.resume(m, at)
-			relay.emit = func(st step) error {
-				if rapid.Bool().Draw(t, "a master goes") {
-					rapid.SampledFrom(masters).Draw(t, "this one").away = true
-				}
-				for _, one := range masters {
-					if one.away {
-						continue
-					}
-					for _, key := range st.keys {
-						one.got[key] = true
-					}
-					if st.position != "" {
-						one.stored = st.position
-					}
-				}
-				if rapid.IntRange(0, 2).Draw(t, "the relay stops") == 0 {
-					return errStops
-				}
-				return nil
-			}
-		}
-		begin()
-		for range rapid.IntRange(10, 150).Draw(t, "steps") {
-			m.step()
-			if rapid.IntRange(0, 3).Draw(t, "look") > 0 {
-				continue
-			}
-			relay.limit = rapid.IntRange(1, 2).Draw(t, "limit")
-			if err := relay.look(t.Context()); err != nil {
-				require.ErrorIs(t, err, errStops)
-				begin()
-			}
-		}
-		begin()
-		relay.limit, relay.emit = chunkRows, func(st step) error {
-			for _, one := range masters {
-				for _, key := range st.keys {
-					one.got[key] = true
-				}
-			}
-			return nil
-		}
-		require.NoError(t, relay.look(t.Context()))
-		for i, one := range masters {
-			for _, r := range m.rows {
-				require.True(t, one.got[r.keys[0]], "master %d misses row %v", i, r.at)
-			}
-		}
-	})
-}
-
-var errStops = errors.New("the relay stops")
 
 // crashes runs the model with crashes of the server and returns the rows that
 // were committed, and survived, and never delivered.

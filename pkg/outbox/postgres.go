@@ -53,7 +53,13 @@ func (l *postgresLog) read(ctx context.Context, s *session, positions []string, 
 		return err
 	}
 	if reason != "" {
-		if err := t.lose(ctx, reason); err != nil {
+		if err := l.source.lost(reason); err != nil {
+			return err
+		}
+		if err := s.disown(ctx); err != nil {
+			return err
+		}
+		if err := t.lose(ctx); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"math"
 )
 
 //go:embed sql/prune.sql
@@ -21,14 +20,15 @@ func (l *postgresLog) prune(ctx context.Context, stored []string) (int, error) {
 		return 0, err
 	}
 	defer s.close(ctx)
-	below := uint64(math.MaxUint64)
-	for _, text := range stored {
-		at, err := parsePosition(text)
-		if err != nil || s.System != at.System || s.Timeline != at.Timeline || !s.sameOutbox(at.home) {
-			return 0, err // transaction ids mean something else here; the relay finds out as well
-		}
-		below = min(below, at.Snapshot.xmin)
+	now, err := s.moment(ctx)
+	if err != nil {
+		return 0, err
 	}
+	at, reason, err := s.resume(ctx, stored, now, false)
+	if err != nil || reason != "" {
+		return 0, err // the relay finds out as well, and needs every row
+	}
+	below := at.Snapshot.xmin
 	deleted := 0
 	// Deleted rows stay in the index until a vacuum, so each round begins
 	// where the one before found its first row.

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 
@@ -9,6 +10,9 @@ import (
 
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
+
+//go:embed sql/disown.sql
+var disownSQL string
 
 // resume chooses where to go on. A reason says why none of the positions will
 // do; only the server's identity is set then.
@@ -29,6 +33,15 @@ func (s *session) resume(ctx context.Context, positions []string, now moment, fr
 		return here, reason, nil
 	}
 	return at, "", nil
+}
+
+// disown takes back what a prune on another server has noted. Every position
+// would look as if rows that it needs were gone.
+func (s *session) disown(ctx context.Context) error {
+	if _, err := s.conn.Exec(ctx, disownSQL); err != nil {
+		return fmt.Errorf("note what was pruned: %w", err)
+	}
+	return nil
 }
 
 // covered returns the position behind what all of them cover, or why one of

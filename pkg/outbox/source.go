@@ -92,8 +92,13 @@ func (s *Source) lost(reason string) error {
 	if s.onLost == invalidation.FailOnLost {
 		return invalidation.Fatal(fmt.Errorf("%w: %s: set on_lost_position: purge, for one start at the least", invalidation.ErrLost, reason))
 	}
-	s.observe(invalidation.Event{Kind: invalidation.Lost, Text: reason + ": every key that matches " + strings.Join(s.purge, " ") + " is deleted"})
+	s.observe(invalidation.Event{Kind: invalidation.Lost, Text: reason + ": " + s.begins()})
 	return nil
+}
+
+// begins says what a start without a position does.
+func (s *Source) begins() string {
+	return "every key that matches " + strings.Join(s.purge, " ") + " is deleted, and every row that is still in the outbox is read again"
 }
 
 func (s *Source) observe(e invalidation.Event) {

@@ -108,9 +108,11 @@ func (l *sqliteLog) start(ctx context.Context, positions []string, emit func(ste
 	if err := l.source.lost(reason); err != nil {
 		return at, err
 	}
-	// What now covers is committed, so a loader that fills after the purge
-	// has passed its key has read at least that.
-	return now, emit(step{patterns: l.source.purge, position: now.String(), at: now.String(), text: fmt.Sprintf("row %d", now.ID)})
+	// What is gone from the table was committed before the purge begins, so a
+	// loader that fills after the purge has passed its key has read at least
+	// that. What is still there is read, from the first row on.
+	at = sqlitePosition{DB: now.DB}
+	return at, emit(step{patterns: l.source.purge, at: at.String()})
 }
 
 func (l *sqliteLog) last(ctx context.Context) (p sqlitePosition, err error) {

@@ -19,17 +19,9 @@ var sqlitePruneSQL string
 // prune leaves the row of the oldest stored position: its token proves that the
 // database is still the same.
 func (l *sqliteLog) prune(ctx context.Context, stored []string) (int, error) {
-	now, err := l.last(ctx)
-	if err != nil {
-		return 0, err
-	}
-	at := now
-	for _, text := range stored {
-		p, err := parseSQLitePosition(text)
-		if err != nil || p.DB != now.DB {
-			return 0, err // another database's rows are not ours; the relay finds out as well
-		}
-		at.ID = min(at.ID, p.ID)
+	at, reason, err := l.resume(ctx, stored)
+	if err != nil || reason != "" {
+		return 0, err // the relay finds out as well, and needs every row
 	}
 	before := time.Now().Add(-l.source.retention).UnixMilli()
 	deleted := 0

@@ -16,7 +16,8 @@ type tail struct {
 	flushed func(ctx context.Context, force bool) (lsn, error)
 
 	at       position
-	limit    int // rows to ask for; less than chunkRows while rows are large
+	purged   bool // the position was lost, and what is gone up to the target is left to the purge
+	limit    int  // rows to ask for; less than chunkRows while rows are large
 	pending  durable
 	reported time.Time // when the log was last said to hold nothing more
 }
@@ -36,27 +37,24 @@ type page struct {
 	limit    int
 }
 
-// lose starts anew: from this moment on, once everything that was enqueued
-// before it is purged. The rows of the noted snapshot were committed, and
-// visible to every reader of this server, before the purge begins, because
-// only what is visible is in a snapshot; so whatever a loader fills after the
-// purge has passed its key, it has read at least that. A transaction that is
-// still on its way to commit is not in the snapshot and is relayed as usual.
-func (t *tail) lose(ctx context.Context, reason string) error {
-	if err := t.source.lost(reason); err != nil {
-		return err
-	}
+// lose starts anew: what is gone from the table is left to the purge, and every
+// row that is still there is read, from the first one on, because its keys may
+// be such that no glob covers.
+//
+// The moment is noted before the purge begins. What it sees was committed then,
+// and visible to every reader of this server, because only what is visible is
+// in a snapshot; so whatever a loader fills after the purge has passed its key,
+// it has read at least that. Up to there rows may go, while they are read, as
+// they may have gone before. A transaction that is still on its way to commit
+// is not in the snapshot and is relayed as usual.
+func (t *tail) lose(ctx context.Context) error {
 	now, err := t.moment(ctx)
 	if err != nil {
 		return err
 	}
-	t.at.LSN, t.at.Snapshot, t.at.Target, t.at.After = now.inserted, now.snapshot, nil, nil
-	for flushed := now.flushed; flushed < t.at.LSN; { // position after flush, here too
-		if flushed, err = t.flushed(ctx, true); err != nil {
-			return err
-		}
-	}
-	return t.emit(step{patterns: t.source.purge, position: t.at.String(), at: t.at.String(), text: t.text()})
+	t.at.LSN, t.at.Snapshot, t.at.Target, t.at.After = now.inserted, beginning, &now.snapshot, &cursor{}
+	t.purged = true
+	return t.emit(step{patterns: t.source.purge, at: t.at.String()})
 }
 
 func (t *tail) follow(ctx context.Context) error {
@@ -68,7 +66,7 @@ func (t *tail) follow(ctx context.Context) error {
 			return ctx.Err()
 		case <-timer.C:
 		}
-		if t.at.Target != nil { // the rest of a backlog that a former relay began
+		if t.at.Target != nil { // the rest of a backlog that a former relay began, or all that is there
 			if err := t.pass(ctx); err != nil {
 				return err
 			}
@@ -109,8 +107,13 @@ func (t *tail) idle() error {
 	return t.emit(step{position: t.pending.take(now), at: t.at.String(), idle: true, text: t.text()})
 }
 
+// text names the transaction that this is at, among those that are read.
 func (t *tail) text() string {
-	return fmt.Sprintf("transaction %d at %s", t.at.Snapshot.xmax, t.at.LSN)
+	xid := t.at.Snapshot.xmax
+	if t.at.After != nil {
+		xid = max(xid, t.at.After.Txid)
+	}
+	return fmt.Sprintf("transaction %d at %s", xid, t.at.LSN)
 }
 
 // pass reads everything up to the target, chunk by chunk, each with a
@@ -123,13 +126,13 @@ func (t *tail) pass(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if prunedBelow > t.at.Snapshot.xmin {
+		if prunedBelow > t.at.Snapshot.xmin && !t.purged {
 			return errLost
 		}
 		if more = c.more(); more {
 			t.at.After = &c.last
 		} else {
-			t.at = t.at.done()
+			t.at, t.purged = t.at.done(), false
 		}
 		t.adapt(&c)
 		t.pending.add(t.at, time.Now())
