@@ -166,8 +166,9 @@ func (j *journal) purge(e invalidation.Event) {
 	name := "purge " + e.Text
 	switch e.Kind { //nolint:exhaustive // the caller has chosen
 	case invalidation.PurgeStarted:
-		j.recent[name] = time.Now()
-		log.Info("purge begins", slog.Int("keys_in_cache", e.Count))
+		if j.recent.isDue(name, progressEvery) { // it may have to begin again, and again
+			log.Info("purge begins", slog.Int("keys_in_cache", e.Count))
+		}
 	case invalidation.PurgeProgress:
 		if j.recent.isDue(name, progressEvery) {
 			log.Info("purge goes on", slog.Int("deleted", e.Count), slog.Int("scanned", e.Scanned))

@@ -100,7 +100,7 @@ func (c sourceCounters) of(source string, groups []string) *sourceMetrics {
 		lost:       c.lost.WithLabelValues(source),
 		incomplete: c.incomplete.WithLabelValues(source), restarts: c.restarts.WithLabelValues(source),
 		pruned: c.pruned.WithLabelValues(source), takeover: c.takeover.WithLabelValues(source), leads: c.leads[source],
-		retries: map[string]prometheus.Counter{}, replays: map[string]prometheus.Counter{}, deleted: map[string]deletes{}, purging: map[string]int{},
+		retries: map[string]prometheus.Counter{}, replays: map[string]prometheus.Counter{}, deleted: map[string]deletes{}, purging: map[string]purgedKeys{},
 	}
 	for _, part := range []string{invalidation.PartCache, invalidation.PartLease, invalidation.PartSource, invalidation.PartGate} {
 		m.retries[part] = c.retries.WithLabelValues(source, part)

@@ -25,10 +25,13 @@ type sourceMetrics struct {
 	deleted                                map[string]deletes            // by group
 
 	mu      sync.Mutex
-	purging map[string]int // pattern -> keys that were counted of the purge that runs
+	purging map[string]purgedKeys // pattern -> what was counted of the purge that runs
 }
 
 type deletes struct{ found, absent prometheus.Counter }
+
+// purgedKeys are those since a purge has begun, which it may have to do again.
+type purgedKeys struct{ before, now int }
 
 // Observe implements invalidation.Observer.
 func (m *sourceMetrics) Observe(e invalidation.Event) {
@@ -99,16 +102,17 @@ func (m *sourceMetrics) advance(now time.Time, e invalidation.Event) {
 func (m *sourceMetrics) purge(e invalidation.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	counted := m.purging[e.Text]
 	switch e.Kind { //nolint:exhaustive // the caller has chosen
 	case invalidation.PurgeStarted:
 		m.purges.Inc()
-		delete(m.purging, e.Text)
+		m.purging[e.Text] = purgedKeys{before: counted.before + counted.now}
 	case invalidation.PurgeProgress:
-		add(m.purgedKeys, e.Count-m.purging[e.Text])
-		m.purging[e.Text] = e.Count
-	case invalidation.PurgeDone:
+		add(m.purgedKeys, e.Count-counted.now)
+		m.purging[e.Text] = purgedKeys{counted.before, e.Count}
+	case invalidation.PurgeDone: // in all
 		m.purgesDone.Inc()
-		add(m.purgedKeys, e.Count-m.purging[e.Text])
+		add(m.purgedKeys, e.Count-counted.before-counted.now)
 		delete(m.purging, e.Text)
 	}
 }

@@ -62,7 +62,7 @@ func eventful(m *metrics) {
 		waitingFor("redis", "refused"),
 		purging(invalidation.PurgeStarted, "user:*", 70, 0),
 		purging(invalidation.PurgeProgress, "user:*", 10, 20),
-		purging(invalidation.PurgeDone, "user:*", 12, 70),
+		purging(invalidation.PurgeDone, "user:*", 18, 90),
 		purging(invalidation.PurgeStarted, "order:*", 70, 0),
 		purging(invalidation.PurgeProgress, "order:*", 1, 70),
 		{Kind: invalidation.Deleted, Part: "redis", Text: "user:{id}", Count: 5, Found: 3},

@@ -2,8 +2,10 @@ package redissink
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,4 +158,48 @@ func TestSlotsAreWrittenAsRanges(t *testing.T) {
 	} {
 		assert.Equal(t, want, ranges(owned))
 	}
+}
+
+// mute is a cache that nobody tells the layout of.
+type mute struct {
+	topology
+
+	is atomic.Bool
+}
+
+func (m *mute) ask(ctx context.Context) (*layout, error) {
+	if m.is.Load() {
+		return nil, errors.New("no Sentinel answers")
+	}
+	return m.topology.ask(ctx)
+}
+
+// Nobody says which server is the master, and the one that was answers: the
+// purge waits at its end, and what is filled meanwhile stays.
+func TestAPurgeWaitsForTheLayoutAtItsEnd(t *testing.T) {
+	t.Parallel()
+	one := miniredis.RunT(t)
+	sink, seen := instance(t, one, func(c *Config) { c.PurgeRate = -1 })
+	asked := &mute{topology: sink.topology}
+	sink.topology = asked
+	_, err := sink.Positions(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{}))
+	require.NoError(t, one.Set("k:1", "stale"))
+	asked.is.Store(true)
+	done := make(chan error, 1)
+	go func() { done <- sink.purge(t.Context(), &purge{pattern: "k:*"}) }()
+	seen.hears(t, invalidation.PurgeStarted, invalidation.PartCache)
+	seen.hears(t, invalidation.Waiting, "redis layout")
+	assert.False(t, one.Exists("k:1"))
+	require.NoError(t, one.Set("k:2", "fresh"))
+	for range 3 {
+		seen.hears(t, invalidation.Waiting, "redis layout")
+		require.NoError(t, sink.Apply(t.Context(), invalidation.Batch{}))
+	}
+	asked.is.Store(false)
+	require.NoError(t, <-done)
+	assert.True(t, one.Exists("k:2"), "it was purged again and again")
+	seen.hears(t, invalidation.Working, "redis layout")
+	assert.Equal(t, 1, seen.hears(t, invalidation.PurgeDone, invalidation.PartCache).Count)
 }

@@ -91,6 +91,7 @@ func (p *pass) left() error {
 func (s *Sink) purge(ctx context.Context, one *purge) error {
 	var before []string // slots on the move during the last pass
 	deleted, scanned := 0, 0
+	pause := newPause()
 	for again := false; ; again = true {
 		p := &pass{purge: one}
 		moving, err := s.purgeOnce(ctx, p)
@@ -100,7 +101,7 @@ func (s *Sink) purge(ctx context.Context, one *purge) error {
 			return ctx.Err()
 		case errors.Is(err, errMoved):
 			before = nil
-			if err := sleep(ctx, watchEvery); err != nil {
+			if err := sleep(ctx, max(pause.NextBackOff(), watchEvery)); err != nil {
 				return err
 			}
 			continue
@@ -148,19 +149,39 @@ func (s *Sink) purgeOnce(ctx context.Context, p *pass) (moving []string, err err
 	if err := s.seal(ctx, shards); err != nil {
 		return nil, err
 	}
-	after, err := s.survey(ctx, shards)
-	if err != nil {
-		return nil, err
-	}
-	if !slices.Equal(after.owned, found.owned) || !slices.Equal(after.on, found.on) || p.moved {
+	if p.moved {
 		return nil, errMoved
 	}
-	if err := s.look(ctx); err != nil || in != s.seen.Load() {
-		return nil, errMoved
+	return s.unchanged(ctx, in, shards, found)
+}
+
+// unchanged fails with errMoved where the masters are not those that a survey
+// has found, and returns the slots that were on the move. It asks until somebody
+// says who the masters are: what was deleted meanwhile was not in vain.
+func (s *Sink) unchanged(ctx context.Context, in *layout, shards []*shard, found survey) (moving []string, err error) {
+	moving = found.moving
+	for pause := newPause(); ; {
+		after, err := s.survey(ctx, shards)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Equal(after.owned, found.owned) || !slices.Equal(after.on, found.on) {
+			return nil, errMoved
+		}
+		moving = append(moving, after.moving...)
+		slices.Sort(moving)
+		moving = slices.Compact(moving)
+		err = s.look(ctx)
+		switch {
+		case in != s.seen.Load():
+			return nil, errMoved
+		case err == nil, errors.Is(err, invalidation.ErrFatal):
+			return moving, err
+		}
+		if err := sleep(ctx, pause.NextBackOff()); err != nil {
+			return nil, err
+		}
 	}
-	moving = append(found.moving, after.moving...)
-	slices.Sort(moving)
-	return slices.Compact(moving), nil
 }
 
 // seal writes a new nonce to each master. What a scan did not find may have been
