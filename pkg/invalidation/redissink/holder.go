@@ -90,6 +90,8 @@ type holderValue struct {
 	Name    string   `json:"name"`
 	Process *process `json:"process,omitempty"`
 	Identity
+	// Renewal is another one each time, so that others see that it lives.
+	Renewal uint64 `json:"renewal,omitempty"`
 }
 
 // parseHolder reads a lease; the name is a text for people at any rate.

@@ -14,9 +14,14 @@ import (
 // lead waits until this process holds the lease.
 func (s *Sink) lead(ctx context.Context) error {
 	began, told := time.Now(), time.Time{}
+	theirs, since := "", began // the other's lease, as it is since then
 	for answered := false; ; {
+		over := ""
+		if time.Since(since) > leaseStuck {
+			over = theirs
+		}
 		asked, cancel := context.WithTimeout(ctx, 2*timeout)
-		other, err := s.lease.once(asked)
+		other, err := s.lease.once(asked, over)
 		cancel()
 		answered = answered || err == nil
 		switch {
@@ -38,6 +43,9 @@ func (s *Sink) lead(ctx context.Context) error {
 				return err
 			}
 			s.lease.hold(false)
+			if other != theirs {
+				theirs, since = other, time.Now()
+			}
 			if time.Since(told) >= time.Second {
 				told = time.Now()
 				s.observe(invalidation.Event{Kind: invalidation.Standby, Part: invalidation.PartLease, Text: parseHolder(other).Name})

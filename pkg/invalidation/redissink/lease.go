@@ -18,6 +18,9 @@ const (
 	// leaseTTL is how long a leader that was killed or froze still counts.
 	leaseTTL   = 3 * time.Second
 	leaseRenew = time.Second
+	// leaseStuck is after how long a lease that is not renewed does not
+	// count, though it has not ended: somebody else wrote it, or its TTL.
+	leaseStuck = 2 * leaseTTL
 	leasePoll  = 250 * time.Millisecond
 	// identifyEvery is how often one who waits looks at its log.
 	identifyEvery = 10 * time.Second
@@ -31,6 +34,7 @@ type lease struct {
 	client   redis.UniversalClient
 	identity atomic.Pointer[Identity]
 	held     atomic.Bool
+	renewals atomic.Uint64
 
 	layout func(context.Context) (*layout, error)
 	mu     sync.Mutex
@@ -113,7 +117,7 @@ func (l *lease) address() string {
 }
 
 func (l *lease) value() string {
-	text, _ := json.Marshal(holderValue{l.cfg.Holder.name, thisProcess(), *l.identity.Load()}) // strings: it does not fail
+	text, _ := json.Marshal(holderValue{l.cfg.Holder.name, thisProcess(), *l.identity.Load(), l.renewals.Add(1)}) // it does not fail
 	return l.cfg.Holder.nonce + " " + string(text)
 }
 
@@ -152,9 +156,10 @@ func (l *lease) run(ctx context.Context, value, over string) (other string, err 
 	}
 }
 
-// once tries to get the lease. It returns who has it otherwise.
-func (l *lease) once(ctx context.Context) (other string, err error) {
-	other, err = l.acquire(ctx, "")
+// once tries to get the lease, which is there to be taken over if it is over.
+// It returns who has it otherwise.
+func (l *lease) once(ctx context.Context, over string) (other string, err error) {
+	other, err = l.acquire(ctx, over)
 	if err != nil {
 		return "", err
 	}

@@ -270,6 +270,32 @@ func TestAValueThatIsNoLeaseIsReplaced(t *testing.T) {
 	assert.Equal(t, "hash", server.Type("ns:leader:src"))
 }
 
+func TestALeaseThatNobodyRenewsDoesNotCountThoughItNeverEnds(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t) // its clock stands still
+	require.NoError(t, server.Set("ns:leader:src", "junk"))
+	one, seen := instance(t, server, nil)
+	waiting := positions(t, one)
+	assert.Equal(t, "somebody unknown", seen.await(t, invalidation.Standby).Text)
+	require.NoError(t, <-waiting)
+	assert.True(t, one.Leads())
+
+	two, seen := instance(t, server, nil)
+	_, err := one.lease.acquire(t.Context(), "")
+	require.NoError(t, err)
+	waiting = positions(t, two)
+	seen.await(t, invalidation.Standby)
+	began := time.Now()
+	for time.Since(began) < leaseStuck+time.Second { // longer than it would wait
+		other, err := one.lease.acquire(t.Context(), "")
+		require.NoError(t, err)
+		require.Empty(t, other, "it is renewed, and so not taken over")
+		time.Sleep(leasePoll)
+	}
+	require.NoError(t, <-waiting, "the leader died")
+	seen.await(t, invalidation.Leading)
+}
+
 func TestADaemonOfAnotherDatabaseIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
@@ -329,7 +355,7 @@ func TestTheLeaseOfADeadProcessIsTakenOverAtOnce(t *testing.T) {
 	for _, alive := range []*process{nil, {thisMachine(), os.Getpid()}, {"elsewhere", child.Process.Pid}} {
 		require.NoError(t, server.Set("ns:leader:src", about(alive)))
 		two, _ := instance(t, server, nil)
-		other, err := two.lease.once(t.Context())
+		other, err := two.lease.once(t.Context(), "")
 		require.NoError(t, err)
 		assert.NotEmpty(t, other)
 	}

@@ -89,7 +89,7 @@ func Set(ctx context.Context, cfg Config, position string) error {
 		return err
 	}
 	defer s.Close()
-	other, err := s.lease.once(ctx)
+	other, err := s.lease.once(ctx, "")
 	if err != nil {
 		return explain(s.cfg, err)
 	}
