@@ -34,7 +34,7 @@ func (c statusCommand) Run(env *environment) error {
 		switch {
 		case env.Err() != nil && c.Watch:
 			return nil
-		case err != nil && !(c.Watch && seen):
+		case err != nil && (!c.Watch || !seen):
 			return err
 		}
 		if c.Watch && isTerminal(env.out) {

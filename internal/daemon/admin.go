@@ -90,15 +90,16 @@ type SourceReady struct {
 // or as JSON.
 func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	members := a.members()
-	page, text := ReadyPage{Ready: a.alive.Load() && len(members) > 0, Sources: []SourceReady{}}, ""
+	page := ReadyPage{Ready: a.alive.Load() && len(members) > 0, Sources: []SourceReady{}}
+	var text strings.Builder
 	if len(members) == 0 {
-		text = "starting: no source runs yet\n"
+		text.WriteString("starting: no source runs yet\n")
 	}
 	for _, m := range members {
 		s := m.watch.snapshot()
 		page.Ready = page.Ready && s.Ready
 		page.Sources = append(page.Sources, SourceReady{s.Name, s.State, s.Reason, s.Ready})
-		text += readyLine(s)
+		text.WriteString(readyLine(s))
 	}
 	status := http.StatusOK
 	if !page.Ready {
@@ -110,7 +111,7 @@ func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text)
+	_, _ = io.WriteString(w, text.String())
 }
 
 func readyLine(s Status) string {

@@ -135,7 +135,7 @@ func (s resetSink) Positions(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	if owed := s.told.owed(); len(owed) > 0 {
-		_ = s.cache.Purge(ctx, owed...) // fails only where Positions has to be called again
+		_ = s.Purge(ctx, owed...) // fails only where Positions has to be called again
 	}
 	return positions, nil
 }
