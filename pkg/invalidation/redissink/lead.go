@@ -14,14 +14,10 @@ import (
 // lead waits until this process holds the lease.
 func (s *Sink) lead(ctx context.Context) error {
 	began, told := time.Now(), time.Time{}
-	theirs, since := "", began // the other's lease, as it is since then
+	var theirs seenLease
 	for answered := false; ; {
-		over := ""
-		if time.Since(since) > leaseStuck {
-			over = theirs
-		}
 		asked, cancel := context.WithTimeout(ctx, 2*timeout)
-		other, err := s.lease.once(asked, over)
+		other, err := s.lease.once(asked, theirs.stuck())
 		cancel()
 		answered = answered || err == nil
 		switch {
@@ -43,9 +39,7 @@ func (s *Sink) lead(ctx context.Context) error {
 				return err
 			}
 			s.lease.hold(false)
-			if other != theirs {
-				theirs, since = other, time.Now()
-			}
+			theirs.see(other)
 			if time.Since(told) >= time.Second {
 				told = time.Now()
 				s.observe(invalidation.Event{Kind: invalidation.Standby, Part: invalidation.PartLease, Text: parseHolder(other).Name})
@@ -55,6 +49,26 @@ func (s *Sink) lead(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// seenLease is somebody else's lease, which is the same since then.
+type seenLease struct {
+	value string
+	since time.Time
+}
+
+func (l *seenLease) see(value string) {
+	if l.value != value {
+		l.value, l.since = value, time.Now()
+	}
+}
+
+// stuck returns the lease if it was not renewed for too long.
+func (l *seenLease) stuck() string {
+	if time.Since(l.since) < leaseStuck {
+		return ""
+	}
+	return l.value
 }
 
 // blame explains why the lease can not be asked for. Of a server that has never
