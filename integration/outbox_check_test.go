@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"crypto/tls"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestCheckOfAGoodOutboxIsAllOK(t *testing.T) {
 	db.enqueue(t, "k:1")
 	found := checkOutbox(t, db.config(), now)
 	assert.Empty(t, found.bad(t))
-	for _, subject := range []string{"connection", "version", "primary", "pooler", "schema", "enqueue", "transactions", "SELECT ON cache_outbox.events", "retention"} {
+	for _, subject := range []string{"connection", "version", "primary", "pooler", "schema", "enqueue", "transactions", "SELECT ON cache_outbox.events", "retention", "purge"} {
 		found.of(t, subject)
 	}
 	assert.Equal(t, "1 rows wait", found.of(t, "position").Text)
@@ -159,6 +160,26 @@ func TestCheckNamesWhatIsWrongWithAnOutbox(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCheckComparesTheGlobsWithTheNewestKeys(t *testing.T) {
+	t.Parallel()
+	db := newOutboxDB(t, servers.Postgres(t))
+	purge := func() invalidation.Finding { return checkOutbox(t, db.config()).of(t, "purge") }
+	assert.Contains(t, purge().Text, "nothing was enqueued lately")
+	db.enqueue(t, "k:1", "k:2")
+	assert.Equal(t, invalidation.Passed("purge", "the globs (k:*) cover the last 2 keys"), purge())
+
+	db.enqueue(t, "k:3", "cart:2")
+	assert.Equal(t, invalidation.Warn, purge().Level)
+	assert.Contains(t, purge().Text, "the globs (k:*) do not cover 1 of the last 4 keys")
+	assert.Equal(t, `purge: ["k:*", "cart:*"], or narrower ones`, purge().Fix)
+
+	cfg := db.config()
+	cfg.OnLost, cfg.Purge = invalidation.FailOnLost, nil
+	assert.False(t, slices.ContainsFunc(checkOutbox(t, cfg), func(f invalidation.Finding) bool { return f.Subject == "purge" }), "nothing is purged")
+	db.exec(t, "SELECT cache_outbox.enqueue('k:' || i) FROM generate_series(1, 1000) i")
+	assert.Equal(t, invalidation.OK, purge().Level, "only the newest rows are looked at")
 }
 
 func TestCheckOfAnOutboxThatCanNotBeReachedIsOneFinding(t *testing.T) {

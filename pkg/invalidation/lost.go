@@ -10,7 +10,8 @@ type OnLost string
 
 const (
 	// PurgeOnLost notes where the log is now, deletes every key that
-	// matches the source's patterns, and goes on from there. The default.
+	// matches the source's patterns, and goes on from there. An outbox is
+	// read from its oldest row on. The default.
 	PurgeOnLost OnLost = "purge"
 	// FailOnLost stops with an error that wraps ErrLost and ErrFatal.
 	FailOnLost OnLost = "fail"

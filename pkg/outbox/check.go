@@ -60,6 +60,9 @@ func (l *postgresLog) check(ctx context.Context, stored []string) []invalidation
 		return found
 	}
 	found = append(found, l.checkAge(ctx, s))
+	if l.source.onLost != invalidation.FailOnLost {
+		found = append(found, l.checkPurge(ctx, s))
+	}
 	if stored != nil && !facts.recovery {
 		found = append(found, l.checkStored(ctx, s, stored))
 	}

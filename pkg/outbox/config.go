@@ -41,8 +41,9 @@ type PostgresConfig struct {
 	TLS *tls.Config
 	// Sink is where the keys are deleted and the position is remembered.
 	Sink invalidation.Sink
-	// Purge lists the globs that are deleted when the position is lost.
-	// Required unless OnLost is invalidation.FailOnLost or FromNow is set.
+	// Purge lists the globs that are deleted when the position is lost: of
+	// rows that were pruned by then nothing else is left. It has to cover
+	// every key that is enqueued. Required unless OnLost is invalidation.FailOnLost or FromNow is set.
 	Purge []string
 	// OnLost says what happens when the position is lost.
 	// Default: invalidation.PurgeOnLost.
