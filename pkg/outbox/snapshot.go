@@ -15,9 +15,6 @@ type snapshot struct {
 	xip  []uint64 // those in between that had not, ascending
 }
 
-// beginning sees nothing: the first id that Postgres gives out is 3.
-var beginning = snapshot{xmin: 1, xmax: 1}
-
 func parseSnapshot(text string) (snapshot, error) {
 	bad := fmt.Errorf("%q is not a snapshot", text)
 	parts := strings.Split(text, ":")

@@ -52,7 +52,8 @@ func (t *tail) lose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.at.LSN, t.at.Snapshot, t.at.Target, t.at.After = now.inserted, beginning, &now.snapshot, &cursor{}
+	nothing := snapshot{xmin: 1, xmax: 1} // the first id that Postgres gives out is 3
+	t.at.LSN, t.at.Snapshot, t.at.Target, t.at.After = now.inserted, nothing, &now.snapshot, &cursor{}
 	t.purged = true
 	return t.emit(step{patterns: t.source.purge, at: t.at.String()})
 }
