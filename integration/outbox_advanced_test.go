@@ -90,6 +90,11 @@ func TestOutboxPrunesBelowTheOldestPositionThatIsStored(t *testing.T) {
 	assert.Zero(t, db.events.count(invalidation.Pruned), "a master that remembers nothing may need every row")
 	assert.Zero(t, db.events.count(invalidation.Noted), "which is nothing to complain about")
 
+	// The server went back in time: a start would read every row.
+	sink.tell(outboxWith(t, db.sink.position(), map[string]any{"lsn": "FFFFFF/0"}))
+	looks()
+	assert.Zero(t, db.events.count(invalidation.Pruned), "what a start can not go on from has passed nothing")
+
 	sink.tell(behindOne, db.sink.position())
 	db.events.await(t, invalidation.Pruned, 0)
 	looks()
