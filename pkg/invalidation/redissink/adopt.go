@@ -62,24 +62,25 @@ func (s *Sink) adoptLayout(ctx context.Context, seen *layout) error {
 // follow tells the masters whose position is where it was, maybe on the replica
 // that took their place, from those whose slot of the position moved away.
 func (s *Sink) follow(seen *layout) (kept, moved []*shard, err error) {
-	at := map[string]bool{}
+	at := map[string]*shard{}
 	for _, sh := range s.current() {
 		addr := sh.address()
 		owner := seen.ownerOf(max(sh.at.Load().slot, 0))
-		switch {
-		case owner != addr && seen.has(addr):
+		if owner != addr && seen.has(addr) {
 			moved = append(moved, sh)
 			owner = addr
-		case owner != addr:
-			s.reconnect(sh, owner)
-			kept = append(kept, sh)
-		default:
+		} else {
 			kept = append(kept, sh)
 		}
-		if at[owner] {
+		if at[owner] != nil {
 			return nil, nil, fmt.Errorf("slots of several masters are at %s now: %w", owner, invalidation.ErrResume)
 		}
-		at[owner] = true
+		at[owner] = sh
+	}
+	for owner, sh := range at { // only now: what is left behind keeps its address until it is told apart
+		if sh.address() != owner {
+			s.reconnect(sh, owner)
+		}
 	}
 	return kept, moved, nil
 }

@@ -45,19 +45,22 @@ func (s *Sink) beginOnce(ctx context.Context) ([]string, error) {
 			shards[i].state.fails(dead.since)
 		}
 	}
-	for _, before := range s.current() {
+	all := s.current()
+	for _, before := range all {
 		before.close()
-		for _, sh := range shards {
-			if sh.address() == before.address() {
-				sh.follows(before)
-			}
+		at := slices.IndexFunc(shards, func(sh *shard) bool { return sh.address() == before.address() })
+		switch {
+		case at >= 0:
+			shards[at].follows(before)
+		default:
+			s.inherit(in, before, all)
 		}
 	}
 	s.replace(shards)
 	positions, errs := make([][]string, len(shards)), make([]error, len(shards))
-	var all sync.WaitGroup
+	var reads sync.WaitGroup
 	for i, sh := range shards {
-		all.Go(func() {
+		reads.Go(func() {
 			errs[i] = s.persist(ctx, sh, "read the position", func() (err error) {
 				positions[i], err = s.readAll(ctx, sh)
 				return err
@@ -67,7 +70,7 @@ func (s *Sink) beginOnce(ctx context.Context) ([]string, error) {
 			}
 		})
 	}
-	all.Wait()
+	reads.Wait()
 	var err error
 	for _, failed := range errs {
 		err = worse(err, failed)
@@ -76,6 +79,36 @@ func (s *Sink) beginOnce(ctx context.Context) ([]string, error) {
 		err = errMoved // a position may have moved from a master to one that was read before
 	}
 	return slices.Concat(positions...), err
+}
+
+// inherit notes what is owed to a master that is gone. Its replica has the
+// position that it had. But where one of the other masters serves its slots now,
+// what it missed since it was left behind was deleted nowhere, and no position
+// that can be read tells that.
+func (s *Sink) inherit(in *layout, gone *shard, all []*shard) {
+	heir := in.ownerOf(max(gone.at.Load().slot, 0))
+	if gone.state.isBehind() && slices.ContainsFunc(all, func(sh *shard) bool { return sh.address() == heir }) {
+		s.mu.Lock()
+		s.owed = append(s.owed, gone.state.known()...)
+		s.mu.Unlock()
+	}
+	if gone.state.works() {
+		s.working(s.partOf(gone)) // nobody waits for it any more
+	}
+}
+
+// owes returns the positions that are owed to masters that are gone.
+func (s *Sink) owes() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.owed)
+}
+
+// forgetOwed forgets what was owed: a position that is no newer is stored by now.
+func (s *Sink) forgetOwed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owed = nil
 }
 
 // placeIn returns the position's place in a slot; outside of clusters its key
@@ -151,9 +184,11 @@ type storedValue struct{ key, text string }
 // find looks for positions in each of a master's slots: here are those that
 // exist, ahead those that have gone on with a part of their slot already.
 func (s *Sink) find(ctx context.Context, sh *shard) (here, ahead []storedValue, err error) {
-	for some := range slices.Chunk(s.seen.Load().slotsOf(sh.address()), keysPerPipeline) {
+	for left := s.seen.Load().slotsOf(sh.address()); len(left) > 0; {
+		some := left[:min(len(left), sh.size.get())]
+		left = left[len(some):]
 		replies := make([]*redis.StringCmd, len(some))
-		_ = sh.ask(func(client *redis.Client) error {
+		err := sh.ask(func(client *redis.Client) error {
 			pipe := client.Pipeline()
 			for i, slot := range some {
 				replies[i] = pipe.Get(ctx, s.keyIn(slot))
@@ -161,6 +196,10 @@ func (s *Sink) find(ctx context.Context, sh *shard) (here, ahead []storedValue, 
 			_, err := pipe.Exec(ctx)
 			return err // that of the first reply; each is read by itself
 		})
+		if errors.Is(err, redis.Nil) {
+			err = nil
+		}
+		sh.size.learn(len(some), err)
 		for i, reply := range replies {
 			key := s.keyIn(some[i])
 			switch value, err := reply.Result(); {

@@ -276,6 +276,7 @@ func (s *Sink) purgeMoved(ctx context.Context, sh *shard, c *chunk, p *pass) {
 	err := s.ask(ctx, sh.address(), c.moved, nil)
 	if err != nil && redirect(err, "MOVED ") == "" {
 		p.moved = true
+		sh.state.fails(time.Now())
 		s.waiting(s.partOf(sh), fmt.Errorf("purge: %w", cmp.Or(c.why, err)))
 	}
 }

@@ -52,8 +52,8 @@ func newShard(cfg Config, scripts *scripts, earned *earned, addr string, at plac
 // is stored there.
 func (sh *shard) follows(before *shard) {
 	sh.size.keys.Store(before.size.keys.Load())
-	if since, ok := before.state.givenUp(); ok {
-		sh.state.fails(since) // it is not waited for again
+	if since := before.state.since(); !since.IsZero() {
+		sh.state.fails(since) // it is not waited for again, and heard of when it works
 	}
 }
 

@@ -34,6 +34,7 @@ type Sink struct {
 
 	mu      sync.Mutex
 	shards  []*shard      // replaced as a whole
+	owed    []string      // positions of masters that were left behind and are gone, until an older one is stored
 	changed chan struct{} // closed, and made anew, when the layout changes
 }
 
@@ -102,7 +103,7 @@ func (s *Sink) Positions(ctx context.Context) ([]string, error) {
 		if err == nil {
 			s.known = true
 			s.dead.Store(nil)
-			return positions, nil
+			return append(positions, s.owes()...), nil
 		}
 	}
 }
@@ -117,9 +118,13 @@ func (s *Sink) Apply(ctx context.Context, b invalidation.Batch) error {
 		return err
 	}
 	started := time.Now()
+	stores := s.earned.get() != ""
 	found := &tally{group: s.cfg.Group, counts: map[string]*count{}}
 	if err := s.delete(ctx, b.Keys, found); err != nil {
 		return s.stop(err)
+	}
+	if stores {
+		s.forgetOwed()
 	}
 	// Position after effect: every reply above was read. Patterns are
 	// deleted beside later batches; the position waits for them.
@@ -136,15 +141,9 @@ func (s *Sink) Stored() []string {
 	if len(shards) == 0 {
 		return []string{""}
 	}
-	stored := make([]string, 0, len(shards))
+	stored := s.owes()
 	for _, sh := range shards {
-		sh.state.mu.Lock()
-		known := sh.state.remembered
-		sh.state.mu.Unlock()
-		if len(known) == 0 {
-			known = []string{""}
-		}
-		stored = append(stored, known...)
+		stored = append(stored, sh.state.known()...)
 	}
 	return stored
 }

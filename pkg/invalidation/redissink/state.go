@@ -20,6 +20,17 @@ func (s *shardState) remember(positions ...string) {
 	s.remembered = positions
 }
 
+// known returns the positions that it is known to store, "" where that is not
+// known.
+func (s *shardState) known() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.remembered) == 0 {
+		return []string{""}
+	}
+	return s.remembered
+}
+
 // works notes a success; it reports whether something failed before.
 func (s *shardState) works() (healed bool) {
 	s.mu.Lock()
@@ -50,6 +61,13 @@ func (s *shardState) isBehind() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.behind
+}
+
+// since returns since when nothing succeeds; zero: it works.
+func (s *shardState) since() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failing
 }
 
 // givenUp returns since when nothing succeeds, where that is longer than anybody

@@ -34,6 +34,7 @@ func (s *Sink) survey(ctx context.Context, shards []*shard) (survey, error) {
 			}
 			on = sh.connections.Load()
 			if state, err = s.slotState(ctx, sh); err != nil {
+				sh.state.fails(begun)
 				s.waiting(s.partOf(sh), fmt.Errorf("ask which slots are on the move: %w", err))
 				return found, errMoved
 			}

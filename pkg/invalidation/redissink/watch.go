@@ -35,8 +35,8 @@ func (s *Sink) look(ctx context.Context) error {
 	found, err := s.topology.ask(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.asking.Store(true)
 			s.waiting(partLayout, err)
+			s.asking.Store(true) // after it is told: a look that succeeds meanwhile would heal it first
 		}
 		return err
 	}
@@ -64,8 +64,8 @@ func (s *Sink) look(ctx context.Context) error {
 func (s *Sink) tellUnserved(unserved []int) {
 	switch {
 	case len(unserved) > 0 && s.Leads():
-		s.gaps.Store(true)
 		s.waiting(partSlots, errUnserved(unserved...))
+		s.gaps.Store(true)
 	case s.gaps.Swap(false):
 		s.working(partSlots)
 	}
