@@ -176,14 +176,10 @@ func rehearse(ctx context.Context, cfg Config, src Source) error {
 	if err != nil {
 		return err
 	}
-	patterns, err := src.patterns()
-	if err != nil {
-		return err
-	}
 	var unread, refused error
 	var asking sync.WaitGroup
 	asking.Go(func() { _, unread = read.Now(ctx) })
-	asking.Go(func() { refused = redissink.MayWork(ctx, redissink.Wanted{Config: at, Patterns: patterns}) })
+	asking.Go(func() { refused = redissink.MayStart(ctx, at) })
 	_, unseen := redissink.Look(ctx, at)
 	asking.Wait()
 	for _, err := range []error{unseen, refused, unread} {

@@ -32,7 +32,7 @@ func (r right) String() string { return strings.Join(r.words, " ") + " is refuse
 // rights asks the server which of the commands that a Sink sends the user may.
 func (c *checks) rights(ctx context.Context, s *checkedServer) {
 	subject := s.subject("rights")
-	lacking, err := c.lacking(ctx, s.client, slices.Concat(c.toWork(), c.beside()))
+	lacking, err := c.lacking(ctx, s.client, slices.Concat(c.toStart(), c.beside()))
 	if err != nil {
 		c.warn(subject, "", "could not be looked at: %v", err)
 		return
@@ -62,7 +62,7 @@ func (c *checks) lacking(ctx context.Context, client *redis.Client, needed []rig
 	case err != nil:
 		return nil, err
 	case len(allowed) != len(needed):
-		return nil, errors.New("an answer that is not one of the script")
+		return nil, errors.New("the server does not tell what a user may")
 	}
 	for i, r := range needed {
 		if allowed[i] == 0 && !slices.ContainsFunc(found, func(f right) bool { return f.acl == r.acl }) {
@@ -72,9 +72,8 @@ func (c *checks) lacking(ctx context.Context, client *redis.Client, needed []rig
 	return found, nil
 }
 
-// toWork lists the commands without which a source can not start, or deletes
-// nothing.
-func (c *checks) toWork() (all []right) {
+// toStart lists the commands without which a source can not start.
+func (c *checks) toStart() (all []right) {
 	keys := "~" + c.cfg.Namespace + ":*"
 	for _, cfg := range c.sources {
 		position, lease := PositionKey(cfg.Namespace, cfg.Source), cfg.leaseKey()
@@ -84,32 +83,33 @@ func (c *checks) toWork() (all []right) {
 			right{"+eval", []string{"EVAL", "SCRIPT", "1", position}, "the position can not be stored"},
 			right{"+evalsha", []string{"EVALSHA", "SHA1", "1", position}, "the position can not be stored"},
 			right{"+get " + keys, []string{"GET", lease}, "the lease can not be read"},
-			right{"+set " + keys, []string{"SET", lease, "VALUE"}, "the lease can not be renewed"},
-			right{"+del " + keys, []string{"DEL", lease}, "the lease can not be given up"})
+			right{"+set " + keys, []string{"SET", lease, "VALUE"}, "the lease can not be renewed"})
 	}
-	all = append(all,
-		right{"+script|load", []string{"SCRIPT", "LOAD", "SCRIPT"}, "the position can not be stored"},
-		right{"+scan", []string{"SCAN", "0"}, "nothing can be purged"},
-		right{"+dbsize", []string{"DBSIZE"}, "nothing can be purged"})
+	return append(all, right{"+script|load", []string{"SCRIPT", "LOAD", "SCRIPT"}, "the position can not be stored"})
+}
+
+// beside lists the commands without which less works. Whether keys can be
+// deleted is asked with one that is made up for each pattern: an ACL narrower
+// than that may refuse it and allow all that there are.
+func (c *checks) beside() (all []right) {
+	keys := "~" + c.cfg.Namespace + ":*"
 	for _, pattern := range c.patterns {
 		all = append(all, right{"+unlink ~" + pattern, []string{"UNLINK", invalidation.KeyLike(pattern)}, "what matches " + pattern + " can not be deleted"})
 	}
-	return all
-}
-
-// beside lists the commands without which less works.
-func (c *checks) beside() (all []right) {
-	keys := "~" + c.cfg.Namespace + ":*"
 	for _, cfg := range c.sources {
 		parked := cfg.parkedKey()
 		all = append(all,
+			right{"+del " + keys, []string{"DEL", cfg.leaseKey()}, "the lease can not be given up, so whoever takes over waits until it expires"},
 			right{"+hset " + keys, []string{"HSET", parked, "KEY", "VALUE"}, "keys that can not be deleted can not be parked, and stop the source"},
 			right{"+hdel " + keys, []string{"HDEL", parked, "KEY"}, "parked keys can not be retried"},
 			right{"+hlen " + keys, []string{"HLEN", parked}, "keys that can not be deleted can not be parked, and stop the source"},
 			right{"+hgetall " + keys, []string{"HGETALL", parked}, "parked keys can not be listed"},
 			right{"+hexists " + keys, []string{"HEXISTS", parked, "KEY"}, "keys that can not be deleted can not be parked, and stop the source"})
 	}
-	all = append(all, right{"+info", []string{"INFO", "server"}, "a failover is noticed late"})
+	all = append(all,
+		right{"+scan", []string{"SCAN", "0"}, "nothing can be purged"},
+		right{"+dbsize", []string{"DBSIZE"}, "nothing can be purged"},
+		right{"+info", []string{"INFO", "server"}, "a failover is noticed late"})
 	if c.cfg.Redis.IsClusterMode {
 		all = append(all,
 			right{"+asking", []string{"ASKING"}, "deletes in a slot that moves wait until it has"},
@@ -118,14 +118,14 @@ func (c *checks) beside() (all []right) {
 	return all
 }
 
-// MayWork asks each master whether the user has the rights without which a Sink
-// can not do its work, and returns an error that wraps invalidation.ErrFatal and
-// names the statement that grants them. What does not answer refuses nothing.
-func MayWork(ctx context.Context, w Wanted) error {
-	if err := w.Config.check(); err != nil {
+// MayStart asks each master whether the user has the rights without which a Sink
+// can not start, and returns an error that wraps invalidation.ErrFatal and names
+// the statement that grants them. What does not answer refuses nothing.
+func MayStart(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
 		return invalidation.Fatal(err)
 	}
-	c := newChecks([]Wanted{w})
+	c := newChecks([]Wanted{{Config: cfg}})
 	asked := newTopology(c.cfg)
 	defer asked.close()
 	in, err := asked.ask(ctx)
@@ -134,7 +134,7 @@ func MayWork(ctx context.Context, w Wanted) error {
 	}
 	for _, addr := range in.masters {
 		client := redis.NewClient(c.cfg.options(addr, func() {}))
-		lacking, err := c.lacking(ctx, client, c.toWork())
+		lacking, err := c.lacking(ctx, client, c.toStart())
 		_ = client.Close()
 		if err == nil && len(lacking) > 0 {
 			return invalidation.Fatal(fmt.Errorf("redis %s: %s: %s", addr, lacking[0], c.cfg.grant(together(lacking))))
