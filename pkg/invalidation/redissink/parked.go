@@ -128,7 +128,6 @@ func (s *Sink) Unpark(ctx context.Context, keys ...string) (deleted int, err err
 	if err := s.ready(); err != nil {
 		return 0, err
 	}
-	left := 0
 	err = s.eachParked(ctx, func(hash string, entries map[string]string) error {
 		some := chosen(entries, keys)
 		refused := &tally{group: s.cfg.Group, counts: map[string]*count{}}
@@ -137,14 +136,13 @@ func (s *Sink) Unpark(ctx context.Context, keys ...string) (deleted int, err err
 		}
 		gone := slices.DeleteFunc(some, func(key string) bool { return slices.Contains(refused.left, key) })
 		deleted += len(gone)
-		left += len(entries) - len(gone)
 		if len(gone) == 0 {
 			return nil
 		}
 		return s.lease.client.HDel(ctx, hash, gone...).Err()
 	})
-	if err == nil && deleted > 0 {
-		s.observe(invalidation.Event{Kind: invalidation.Parked, Part: invalidation.PartCache, Count: left})
+	if deleted > 0 {
+		s.tellParked(ctx)
 	}
 	return deleted, err
 }
@@ -153,10 +151,8 @@ func (s *Sink) Unpark(ctx context.Context, keys ...string) (deleted int, err err
 // are. They are not deleted, and nothing remembers any more that they may be
 // stale. It works while Apply waits because too many are parked.
 func (s *Sink) Forget(ctx context.Context, keys ...string) (forgotten int, err error) {
-	left := 0
 	err = s.eachParked(ctx, func(hash string, entries map[string]string) error {
 		some := chosen(entries, keys)
-		left += len(entries) - len(some)
 		if len(some) == 0 {
 			return nil
 		}
@@ -164,10 +160,24 @@ func (s *Sink) Forget(ctx context.Context, keys ...string) (forgotten int, err e
 		forgotten += int(gone)
 		return err
 	})
-	if err == nil && forgotten > 0 {
-		s.observe(invalidation.Event{Kind: invalidation.Parked, Part: invalidation.PartCache, Count: left})
+	if forgotten > 0 {
+		s.observe(invalidation.Event{Kind: invalidation.Noted, Part: invalidation.PartCache, Text: fmt.Sprintf("%d parked keys were forgotten, not deleted", forgotten)})
+		s.tellParked(ctx)
 	}
 	return forgotten, err
+}
+
+// tellParked tells how many keys are parked now: others may have come since
+// those were read that are gone.
+func (s *Sink) tellParked(ctx context.Context) {
+	count := 0
+	err := s.eachParked(ctx, func(_ string, entries map[string]string) error {
+		count += len(entries)
+		return nil
+	})
+	if err == nil { // else the next park tells, or who counts them with Parked
+		s.observe(invalidation.Event{Kind: invalidation.Parked, Part: invalidation.PartCache, Count: count})
+	}
 }
 
 // chosen returns which of the parked keys are named, all where none is.
