@@ -28,6 +28,10 @@ const (
 // begins with data.
 const mostNames = 5
 
+// sharedBy is how many keys at least begin with a word that may be named. What
+// one key alone begins with may be data as well.
+const sharedBy = 2
+
 // checkPurge compares the globs with keys that were enqueued. That one is
 // missing shows in nothing else: rows are relayed without them.
 func (l *postgresLog) checkPurge(ctx context.Context, s *session) invalidation.Finding {
@@ -66,20 +70,23 @@ func judgePurge(globs, keys []string) invalidation.Finding {
 		are, len(missed), len(keys)), fix)
 }
 
-// globsFor returns globs for all of the keys, made of their first words; nil
-// where these may be data, as anything may that is not made of letters only.
+// globsFor returns globs for all of the keys, made of their first words, each
+// key once; nil where these may be data, as anything may that is not made of
+// letters only, or that one key alone begins with.
 func globsFor(keys []string) []string {
 	var globs []string
+	begin := map[string]int{} // glob -> the keys that it covers
 	for _, key := range keys {
 		end := strings.IndexAny(key, ":./-_|#")
 		if end <= 0 || strings.ContainsFunc(key[:end], func(r rune) bool { return !unicode.IsLetter(r) }) {
 			return nil
 		}
-		if glob := key[:end+1] + "*"; !slices.Contains(globs, glob) {
+		glob := key[:end+1] + "*"
+		if begin[glob]++; begin[glob] == 1 {
 			globs = append(globs, glob)
 		}
 	}
-	if len(globs) > mostNames {
+	if len(globs) > mostNames || slices.ContainsFunc(globs, func(glob string) bool { return begin[glob] < sharedBy }) {
 		return nil
 	}
 	return globs
