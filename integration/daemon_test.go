@@ -76,6 +76,24 @@ func (p *program) kill() {
 	_ = p.cmd.Wait()
 }
 
+// freeze stops the program and returns when none of its threads runs any more, which is a little later than the signal.
+func (p *program) freeze(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	require.Eventually(t, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
+		if err != nil || len(threads) == 0 {
+			return false
+		}
+		for _, thread := range threads {
+			if text, err := os.ReadFile(thread); err != nil || !bytes.Contains(text, []byte("State:\tT")) {
+				return false
+			}
+		}
+		return true
+	}, 30*time.Second, time.Millisecond, "it goes on: %s", p)
+}
+
 // end waits for the program's own end and returns its exit code.
 func (p *program) end(t *testing.T) int {
 	t.Helper()

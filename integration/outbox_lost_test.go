@@ -157,12 +157,15 @@ func TestOutboxPrunesOnlyWhatIsApplied(t *testing.T) {
 	require.NoError(t, outbox.Enqueue(t.Context(), open, "k:open"))
 	db.enqueue(t, "k:3")
 	db.sink.settle(t, db.conn)
-	db.events.await(t, invalidation.Pruned, 0)
+	for pruned := 0; len(remaining(t, db.conn)) > 1; pruned++ { // one may go before the other
+		db.events.await(t, invalidation.Pruned, pruned)
+	}
 	assert.Equal(t, []string{"k:3"}, remaining(t, db.conn), "rows behind an open transaction stay")
 
+	pruned := db.events.count(invalidation.Pruned)
 	require.NoError(t, open.Commit(t.Context()))
 	db.sink.await(t, "the late one is delivered", func() bool { return db.sink.has("k:open") })
-	db.events.await(t, invalidation.Pruned, 1)
+	db.events.await(t, invalidation.Pruned, pruned)
 	_ = stop()
 	assert.Empty(t, db.sink.missing([]string{"k:1", "k:2", "k:3", "k:open"}))
 

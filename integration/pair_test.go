@@ -76,7 +76,7 @@ func TestStandbyTakesOverFromALeaderThatFreezes(t *testing.T) {
 	p := newPair(t)
 	p.deletedBy(1)
 	frozen := time.Now()
-	require.NoError(t, p.leader.cmd.Process.Signal(syscall.SIGSTOP))
+	p.leader.freeze(t)
 	took := p.deletedBy(2).Sub(frozen)
 	t.Logf("took over within %v", took)
 	assert.Less(t, took, 10*time.Second)

@@ -105,7 +105,7 @@ func (n *Node) Stop(tb testing.TB) {
 func (n *Node) Freeze(tb testing.TB) {
 	tb.Helper()
 	n.running = false
-	n.Exec(tb, `kill -STOP $(cat pid)`)
+	n.Exec(tb, `kill -STOP $(cat pid); until grep -q '^State:.T' /proc/$(cat pid)/status; do sleep 0.01; done`)
 }
 
 // Resume lets a frozen node go on.
