@@ -48,11 +48,9 @@ func (s *Sink) beginOnce(ctx context.Context) ([]string, error) {
 	all := s.current()
 	for _, before := range all {
 		before.close()
-		at := slices.IndexFunc(shards, func(sh *shard) bool { return sh.address() == before.address() })
-		switch {
-		case at >= 0:
+		if at := slices.Index(in.masters, before.address()); at >= 0 {
 			shards[at].follows(before)
-		default:
+		} else {
 			s.inherit(in, before, all)
 		}
 	}

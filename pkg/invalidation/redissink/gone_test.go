@@ -13,22 +13,6 @@ import (
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
-// waiting returns the parts that were said to wait and not to work since.
-func (h *heard) waiting() map[string]error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	parts := map[string]error{}
-	for _, e := range h.events {
-		switch e.Kind {
-		case invalidation.Waiting:
-			parts[e.Part] = e.Err
-		case invalidation.Working:
-			delete(parts, e.Part)
-		}
-	}
-	return parts
-}
-
 // A master dies, is left behind, and its slots are given to another one. Until
 // that is seen, deletes are left to the dead one.
 func TestWhatWasLeftToAMasterThatIsGoneIsDeletedWhereItsSlotsAreNow(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
@@ -42,28 +41,6 @@ func (f *fakeCluster) loses() {
 		in.owner[slot] = ""
 	}
 	f.at.Store(in)
-}
-
-// hears waits for an event of one part.
-func (h *heard) hears(t *testing.T, kind invalidation.Kind, part string) invalidation.Event {
-	t.Helper()
-	late := time.After(20 * time.Second)
-	for {
-		h.mu.Lock()
-		for i, e := range h.events {
-			if e.Kind == kind && e.Part == part {
-				h.events = h.events[i+1:]
-				h.mu.Unlock()
-				return e
-			}
-		}
-		h.mu.Unlock()
-		select {
-		case <-h.more:
-		case <-late:
-			t.Fatalf("no event %d of %s", kind, part)
-		}
-	}
 }
 
 // answersMoved has a server send clients on with a slot, as one does that some

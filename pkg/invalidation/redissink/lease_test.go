@@ -20,46 +20,6 @@ import (
 	"github.com/seed-038af1a6/invalidator/pkg/invalidation"
 )
 
-// heard collects events.
-type heard struct {
-	mu     sync.Mutex
-	events []invalidation.Event
-	more   chan struct{}
-}
-
-func listen() *heard { return &heard{more: make(chan struct{}, 1)} }
-
-func (h *heard) Observe(e invalidation.Event) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.events = append(h.events, e)
-	select {
-	case h.more <- struct{}{}:
-	default:
-	}
-}
-
-// await returns the first event of a kind, of any part or of the given one.
-func (h *heard) await(t *testing.T, kind invalidation.Kind, part ...string) invalidation.Event {
-	t.Helper()
-	late := time.After(20 * time.Second)
-	for {
-		h.mu.Lock()
-		for _, e := range h.events {
-			if e.Kind == kind && (part == nil || e.Part == part[0]) {
-				h.mu.Unlock()
-				return e
-			}
-		}
-		h.mu.Unlock()
-		select {
-		case <-h.more:
-		case <-late:
-			t.Fatalf("no event %d: %+v", kind, h.events)
-		}
-	}
-}
-
 // instance is one of several processes that share a cache.
 func instance(t *testing.T, server *miniredis.Miniredis, change func(*Config)) (*Sink, *heard) {
 	t.Helper()

@@ -70,14 +70,6 @@ func (s *shardState) since() time.Time {
 	return s.failing
 }
 
-// givenUp returns since when nothing succeeds, where that is longer than anybody
-// waits for.
-func (s *shardState) givenUp() (since time.Time, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failing, !s.failing.IsZero() && time.Since(s.failing) >= patience
-}
-
 // worked reports whether the last pipeline succeeded, not before the given
 // time.
 func (s *shardState) worked(since time.Time) bool {
